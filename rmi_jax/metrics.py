@@ -1,0 +1,199 @@
+"""Segmentation metrics as integer counts that add up, and ratios taken at the end.
+
+Both kinds of count are int32 arrays: add them over batches with ``+``, over devices with
+``jax.lax.psum``, and take the ratios once, of the sum. (The mean of the IoUs of several batches is
+not the IoU of the data.) int32 is exact up to 2**31 - 1, about two thousand megapixels in one cell
+of the matrix; past that, add the counts up on the host as NumPy int64 arrays, which the ratios take
+as well. Everything here works under ``jit`` and on label maps with any number of spatial axes.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rmi_jax import checks
+
+
+def confusion_matrix(
+    predictions: jax.Array,
+    labels: jax.Array,
+    num_classes: int,
+    *,
+    where: jax.Array | None = None,
+) -> jax.Array:
+    """Counts pixels by true and predicted class.
+
+    Args:
+      predictions: predicted class indices, integers, shape ``[B, *S]``.
+      labels: true class indices, integers, same shape. Pixels whose label is outside
+        ``[0, num_classes)`` are ignored, and so is a prediction outside that range.
+      num_classes: number of classes ``C``.
+      where: optional boolean mask, same shape; only pixels where it is true are counted.
+
+    Returns:
+      int32 ``[C, C]``: row is the true class, column the predicted one.
+
+    Raises:
+      TypeError, ValueError: for class maps that are not integers, or shapes that differ.
+    """
+    predictions, labels, valid = _class_maps(predictions, labels, num_classes, where)
+    valid &= (predictions >= 0) & (predictions < num_classes)
+    cells = num_classes**2
+    pairs = jnp.where(valid, labels * num_classes + predictions, cells)
+    # One histogram per image, so that a batch spread over devices stays spread until the sum.
+    counts = jax.vmap(lambda image: jnp.bincount(image.ravel(), length=cells + 1))(pairs)
+    return counts.sum(0, dtype=jnp.int32)[:cells].reshape(num_classes, num_classes)
+
+
+def iou(matrix: jax.Array) -> jax.Array:
+    """Intersection over union of each class, ``[C]``, from a confusion matrix ``[C, C]``.
+
+    NaN for an absent class: one that is neither in the labels nor predicted.
+    """
+    hits, misses, false_alarms = _hits_misses_false_alarms(matrix)
+    return _ratio(hits, hits + misses + false_alarms)
+
+
+def mean_iou(matrix: jax.Array) -> jax.Array:
+    """Mean intersection over union (a scalar), absent classes left out."""
+    return jnp.nanmean(iou(matrix))
+
+
+def dice(matrix: jax.Array) -> jax.Array:
+    """Dice coefficient (F1) of each class, ``[C]``, from a confusion matrix; NaN where absent."""
+    hits, misses, false_alarms = _hits_misses_false_alarms(matrix)
+    return _ratio(2 * hits, 2 * hits + misses + false_alarms)
+
+
+def boundary_counts(
+    predictions: jax.Array,
+    labels: jax.Array,
+    num_classes: int,
+    *,
+    tolerance: float,
+    where: jax.Array | None = None,
+) -> jax.Array:
+    """Counts what `boundary_f1` and `boundary_iou` need.
+
+    A class's *contour* is its pixels that share a side (in a volume, a face) with a pixel of
+    another class; its *band* is its pixels at most ``tolerance`` from one. The edge of the image is
+    no boundary. Neither can be told next to ignored pixels, so pixels at most ``tolerance`` from an
+    ignored one are left out.
+
+    Args:
+      predictions: predicted class indices, integers, shape ``[B, *S]``.
+      labels: true class indices, integers, same shape; outside ``[0, num_classes)`` means ignored.
+      num_classes: number of classes ``C``.
+      tolerance: Euclidean distance in pixels, at least 1, static under ``jit``. The work grows as
+        ``tolerance`` to the number of spatial axes.
+      where: optional boolean mask, same shape; pixels where it is false are ignored.
+
+    Returns:
+      int32 ``[C, 6]``: predicted contour pixels that lie within ``tolerance`` of the true contour,
+      all predicted contour pixels, true contour pixels within ``tolerance`` of the predicted
+      contour, all true contour pixels, and intersection and union of the two bands.
+
+    Raises:
+      TypeError, ValueError: as `confusion_matrix`, and for a tolerance below 1.
+    """
+    predictions, labels, valid = _class_maps(predictions, labels, num_classes, where)
+    if not tolerance >= 1:
+        raise ValueError(f"tolerance must be a distance of at least 1 pixel, got {tolerance}")
+    known = ~_near(~valid, tolerance)
+
+    def count_class(index: jax.Array) -> jax.Array:
+        predicted, true = predictions == index, labels == index
+        predicted_contour = known & predicted & _near(valid & ~predicted, 1)
+        true_contour = known & true & _near(valid & ~true, 1)
+        predicted_band = known & predicted & _near(valid & ~predicted, tolerance)
+        true_band = known & true & _near(valid & ~true, tolerance)
+        counted = (
+            predicted_contour & _near(true_contour, tolerance),
+            predicted_contour,
+            true_contour & _near(predicted_contour, tolerance),
+            true_contour,
+            predicted_band & true_band,
+            predicted_band | true_band,
+        )
+        return jnp.stack([pixels.sum(dtype=jnp.int32) for pixels in counted])
+
+    return jax.lax.map(count_class, jnp.arange(num_classes))
+
+
+def boundary_f1(counts: jax.Array) -> jax.Array:
+    """Boundary F1 of each class, ``[C]``, from `boundary_counts` ``[C, 6]``; NaN without contours.
+
+    Precision is the share of predicted contour pixels within the tolerance of the true contour,
+    recall the share of true contour pixels within it of the predicted one (Csurka et al., "What is
+    a good evaluation measure for semantic segmentation?", BMVC 2013; here over the whole data).
+    """
+    matched_predicted, predicted, matched_true, true, _, _ = _columns(counts)
+    precision = matched_predicted / jnp.maximum(predicted, 1)
+    recall = matched_true / jnp.maximum(true, 1)
+    f1 = 2 * precision * recall / jnp.where(precision + recall > 0, precision + recall, 1)
+    return jnp.where(predicted + true > 0, f1, jnp.nan)
+
+
+def boundary_iou(counts: jax.Array) -> jax.Array:
+    """Boundary IoU of each class, ``[C]``, from `boundary_counts` ``[C, 6]``; NaN without bands.
+
+    Intersection over union of the two bands along the boundaries (Cheng et al., "Boundary IoU",
+    CVPR 2021; there the band is counted in steps of the 8-neighbourhood, and runs along the edge of
+    the image too).
+    """
+    *_, intersection, union = _columns(counts)
+    return _ratio(intersection, union)
+
+
+def _class_maps(
+    predictions: jax.Array, labels: jax.Array, num_classes: int, where: jax.Array | None
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Checks the arguments that all counts share; both maps as int32, and the valid pixels."""
+    for name, value in (("predictions", predictions), ("labels", labels)):
+        checks.integers(name, value, "for scores take jnp.argmax over the class axis")
+    checks.shape("predictions", predictions, labels.shape, "the shape of labels")
+    if labels.ndim < 2:
+        raise ValueError(f"labels must have shape [batch, *spatial], got {labels.shape}")
+    checks.positive_int("num_classes", num_classes)
+    predictions, labels = jnp.asarray(predictions, jnp.int32), jnp.asarray(labels, jnp.int32)
+    valid = (labels >= 0) & (labels < num_classes)
+    if where is None:
+        return predictions, labels, valid
+    checks.mask("where", where, labels.shape)
+    return predictions, labels, valid & where
+
+
+def _near(mask: jax.Array, distance: float) -> jax.Array:
+    """Pixels at most ``distance`` (Euclidean, in pixels) from a true pixel of their image."""
+    axes = mask.ndim - 1
+    reach = int(distance)
+    steps = np.indices((2 * reach + 1,) * axes) - reach
+    ball = (steps**2).sum(0) <= distance**2
+    # 0 and 1 are exact in every precision a device may choose, and the threshold forgives the sum.
+    hits = jax.lax.conv_general_dilated(
+        mask[:, None].astype(jnp.float32),
+        jnp.asarray(ball[None, None], jnp.float32),
+        window_strides=(1,) * axes,
+        padding="SAME",
+    )
+    return hits[:, 0] > 0.5
+
+
+def _hits_misses_false_alarms(matrix: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    if np.ndim(matrix) != 2 or np.shape(matrix)[0] != np.shape(matrix)[1]:
+        raise ValueError(f"matrix must be a confusion matrix [C, C], got shape {np.shape(matrix)}")
+    # To floats before adding: sums of int32 counts could wrap around.
+    matrix = jnp.asarray(matrix, jnp.float32)
+    hits = jnp.diagonal(matrix)
+    others = jnp.where(jnp.eye(len(matrix), dtype=bool), 0, matrix)
+    return hits, others.sum(1), others.sum(0)
+
+
+def _columns(counts: jax.Array) -> tuple[jax.Array, ...]:
+    if np.ndim(counts) != 2 or np.shape(counts)[1] != 6:
+        raise ValueError(f"counts must be boundary counts [C, 6], got shape {np.shape(counts)}")
+    return tuple(jnp.asarray(counts, jnp.float32).T)
+
+
+def _ratio(part: jax.Array, whole: jax.Array) -> jax.Array:
+    return jnp.where(whole > 0, part / jnp.maximum(whole, 1), jnp.nan)
