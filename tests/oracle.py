@@ -18,7 +18,7 @@ REAL = np.longdouble
 MIN_PROB = 1e-6  # what the authors' code adds to every probability
 
 
-# --- From pixels to cells: each cell is a list of taps (pixel, coefficient). -----------------------
+# --- From pixels to cells: each cell is a list of taps (pixel, coefficient).
 
 
 def _cells_along(size, factor, method):
@@ -91,7 +91,7 @@ def spread_taps(cell_grad, taps, shape):
     return grad
 
 
-# --- Regions and their statistics. -----------------------------------------------------------------
+# --- Regions and their statistics.
 
 
 def region_cells(shape, size, dilation, stride):
@@ -102,7 +102,10 @@ def region_cells(shape, size, dilation, stride):
     ]
     for start in itertools.product(*starts):
         offsets = itertools.product(*(range(k) for k in size))
-        yield [tuple(a + g * o for a, g, o in zip(start, dilation, off)) for off in offsets]
+        yield [
+            tuple(a + g * o for a, g, o in zip(start, dilation, off, strict=True))
+            for off in offsets
+        ]
 
 
 def _cholesky(matrix):
@@ -184,7 +187,7 @@ def statistics(probs, targets, weights, *, region_size, dilation, stride, jitter
     )
 
 
-# --- The functions of the library. -----------------------------------------------------------------
+# --- The functions of the library.
 
 
 class RegionLoss(NamedTuple):
@@ -282,7 +285,7 @@ def objective(
     scale_weights=None,
     **options,
 ):
-    """The full objective on target maps: terms ``[B]``, and the gradient of their mean by logits."""
+    """The full objective on target maps: terms ``[B]`` and the gradient of their mean."""
     logits, targets = np.asarray(logits, REAL), np.asarray(targets, REAL)
     batch, *spatial, classes = logits.shape
     weights = np.ones((batch, *spatial), REAL) if weights is None else np.asarray(weights, REAL)

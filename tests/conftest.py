@@ -1,0 +1,36 @@
+"""Fixtures shared by all tests."""
+
+import contextlib
+
+import jax
+import pytest
+
+IMPLEMENTATIONS = ("patches", "streaming")
+
+
+def enable_x64(enabled=True):
+    """64-bit types within a `with` block, under the name this JAX version has for it."""
+    if hasattr(jax, "enable_x64"):
+        return jax.enable_x64(enabled)
+    from jax.experimental import enable_x64
+
+    return enable_x64(enabled)
+
+
+@pytest.fixture(params=IMPLEMENTATIONS)
+def implementation(request):
+    return request.param
+
+
+@pytest.fixture
+def x64():
+    with enable_x64():
+        yield
+
+
+@pytest.fixture
+def precision(request):
+    """64-bit types where the test's parameter ``dtype`` asks for them."""
+    wide = request.getfixturevalue("dtype") == "float64"
+    with enable_x64() if wide else contextlib.nullcontext():
+        yield
