@@ -1,0 +1,18 @@
+"""Region Mutual Information loss for semantic segmentation, as pure JAX functions."""
+
+from rmi_jax import metrics
+from rmi_jax.downsampling import downsample
+from rmi_jax.information import region_information_loss, region_mutual_information
+from rmi_jax.losses import LossParts, rmi_loss, soft_rmi_loss
+from rmi_jax.regions import extract_regions
+
+__all__ = [
+    "LossParts",
+    "downsample",
+    "extract_regions",
+    "metrics",
+    "region_information_loss",
+    "region_mutual_information",
+    "rmi_loss",
+    "soft_rmi_loss",
+]

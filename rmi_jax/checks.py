@@ -1,0 +1,196 @@
+"""Errors before tracing: every message names the argument, what it got and what would work."""
+
+import math
+import numbers
+import operator
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def array(name: str, value) -> None:
+    """Raises TypeError unless ``value`` is an array."""
+    if not isinstance(value, jax.Array | np.ndarray):
+        raise TypeError(
+            f"{name} must be a JAX or NumPy array, got {type(value).__name__}; "
+            "convert it with jnp.asarray"
+        )
+
+
+def floating(name: str, value) -> None:
+    """Raises TypeError unless ``value`` is a floating-point array."""
+    array(name, value)
+    if not jnp.issubdtype(value.dtype, jnp.floating):
+        raise TypeError(
+            f"{name} must be floating point, got {value.dtype}; convert it with .astype(jnp.float32)"
+        )
+
+
+def integers(name: str, value, remedy: str) -> None:
+    """Raises TypeError unless ``value`` is an integer array."""
+    array(name, value)
+    if not jnp.issubdtype(value.dtype, jnp.integer):
+        raise TypeError(f"{name} must be integers, got {value.dtype}; {remedy}")
+
+
+def spatial_ndim(name: str, value) -> int:
+    """Number of spatial axes of ``[B, *S, C]`` maps; raises ValueError unless it is 1, 2 or 3."""
+    if not 3 <= value.ndim <= 5:
+        raise ValueError(
+            f"{name} must have shape [batch, 1 to 3 spatial axes, classes], got {value.shape}"
+        )
+    if 0 in value.shape:
+        raise ValueError(f"{name} must not have an empty axis, got shape {value.shape}")
+    return value.ndim - 2
+
+
+def shape(name: str, value, expected: Sequence[int], meaning: str) -> None:
+    """Raises ValueError unless ``value`` has the expected shape."""
+    if tuple(value.shape) != tuple(expected):
+        raise ValueError(f"{name} must have shape {tuple(expected)} ({meaning}), got {value.shape}")
+
+
+def mask(name: str, value, expected: Sequence[int]) -> None:
+    """Raises unless ``value`` is a boolean mask of the expected shape."""
+    array(name, value)
+    if value.dtype != bool:
+        raise TypeError(f"{name} must be boolean, got {value.dtype}; compare it, e.g. {name} > 0")
+    shape(name, value, expected, "[batch, *spatial]")
+
+
+def pixel_weights(name: str, value, expected: Sequence[int]) -> None:
+    """Raises unless ``value`` is a mask or real weights of the expected shape, where known >= 0."""
+    array(name, value)
+    kinds = (jnp.bool_, jnp.integer, jnp.floating)
+    if not any(jnp.issubdtype(value.dtype, kind) for kind in kinds):
+        raise TypeError(f"{name} must be a boolean mask or real weights, got {value.dtype}")
+    shape(name, value, expected, "[batch, *spatial]")
+    nonnegative(name, value)
+
+
+def unit_interval(name: str, value) -> None:
+    """Raises ValueError if a concrete ``value`` has an entry outside [0, 1] (NaN passes)."""
+    if isinstance(value, jax.core.Tracer):
+        return
+    if bool(((value < 0) | (value > 1)).any()):
+        raise ValueError(
+            f"{name} must lie in [0, 1], got values from {float(value.min())} to "
+            f"{float(value.max())}; apply a sigmoid or softmax to logits, divide counts"
+        )
+
+
+def at_most_one(name: str, value, remedy: str) -> None:
+    """Raises ValueError if a concrete scalar ``value`` exceeds 1."""
+    if not isinstance(value, jax.core.Tracer) and float(value) > 1:
+        raise ValueError(f"{name} must be at most 1, got {float(value)}; {remedy}")
+
+
+def nonnegative(name: str, value) -> None:
+    """Raises ValueError if a concrete ``value`` has a negative, infinite or NaN entry."""
+    if isinstance(value, jax.core.Tracer):
+        return
+    if not bool(((value >= 0) & (value < np.inf)).all()):
+        raise ValueError(
+            f"{name} must be finite and not negative, got values from {float(value.min())} to "
+            f"{float(value.max())}"
+        )
+
+
+def one_of(name: str, value, choices: Sequence[str]) -> None:
+    """Raises ValueError unless ``value`` is one of ``choices``."""
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+
+
+def boolean(name: str, value) -> None:
+    """Raises TypeError unless ``value`` is a Python bool."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be True or False, got {_describe(value)}")
+
+
+def per_axis(name: str, value, ndim: int) -> tuple[int, ...]:
+    """Expands an int to one per spatial axis; raises unless all are static and positive."""
+    if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str):
+        if len(value) != ndim:
+            raise ValueError(
+                f"{name} must be an int or one int per spatial axis ({ndim} of them), got {value!r}"
+            )
+        return tuple(positive_int(name, entry) for entry in value)
+    return (positive_int(name, value),) * ndim
+
+
+def positive_int(name: str, value) -> int:
+    """A static positive int; raises TypeError or ValueError otherwise."""
+    if isinstance(value, jax.core.Tracer):
+        raise TypeError(
+            f"{name} sets shapes, so it must be a static int, got the traced value {value}; "
+            "close over it or list it in jit's static_argnames"
+        )
+    if isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be an int, got {value!r}")
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an int, got {_describe(value)}") from None
+    if number < 1:
+        raise ValueError(f"{name} must be at least 1, got {number}")
+    return number
+
+
+def scalar(name: str, value, *, positive: bool = False) -> None:
+    """Raises unless ``value`` is a real scalar, finite and >= 0 (> 0) where it is concrete."""
+    if isinstance(value, jax.Array | np.ndarray | np.generic):
+        if value.shape != () or not jnp.issubdtype(value.dtype, jnp.number):
+            raise ValueError(
+                f"{name} must be a real scalar, got {value.dtype} of shape {value.shape}"
+            )
+        if isinstance(value, jax.core.Tracer):
+            return
+    elif isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be a real number, got {_describe(value)}")
+    number = float(value)
+    if not math.isfinite(number) or number < 0 or (positive and number == 0):
+        bound = "positive" if positive else "not negative"
+        raise ValueError(f"{name} must be finite and {bound}, got {number}")
+
+
+def key(name: str, value) -> None:
+    """Raises TypeError unless ``value`` is one PRNG key."""
+    typed = isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
+    raw = isinstance(value, jax.Array | np.ndarray) and value.dtype == np.uint32
+    if not (typed and value.shape == ()) and not (raw and value.ndim == 1):
+        raise TypeError(f"{name} must be a key from jax.random.key, got {_describe(value)}")
+
+
+def class_axis(name: str, value, ndim: int) -> int:
+    """A static axis index in ``[-ndim, ndim)``, other than the batch axis, made non-negative."""
+    if isinstance(value, bool | jax.core.Tracer) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name} must be a static int, got {_describe(value)}")
+    if not -ndim <= value < ndim or value % ndim == 0:
+        raise ValueError(
+            f"{name} must index an axis after the batch axis of the {ndim}-D logits, got {value}"
+        )
+    return int(value) % ndim
+
+
+def cells_left(spatial: Sequence[int], factors: Sequence[int], method: str) -> None:
+    """Raises ValueError if downsampling would leave an axis without cells."""
+    pooled = method in ("avg", "max")
+    for n, f in zip(spatial, factors, strict=True):
+        if n + 2 * (f // 2) < f if pooled else n < f:
+            raise ValueError(f"factor {tuple(factors)} leaves no cell of a map of {tuple(spatial)}")
+
+
+def regions_fit(span: Sequence[int], cells: Sequence[int], name: str) -> None:
+    """Raises ValueError if a region is larger than the (downsampled) map."""
+    if any(n <= s for n, s in zip(cells, span, strict=True)):
+        raise ValueError(
+            f"region_size and dilation span {tuple(s + 1 for s in span)} cells, but {name} leaves "
+            f"only {tuple(cells)}; use a larger map, a smaller factor or a smaller region"
+        )
+
+
+def _describe(value) -> str:
+    return f"{type(value).__name__} {value!r}"[:200]

@@ -1,0 +1,122 @@
+"""Downsampling maps before regions are taken, N-d, with or without a mask of valid pixels."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rmi_jax import checks
+
+METHODS = ("avg", "max", "interpolate", "nearest")
+
+
+def downsample(
+    maps: jax.Array,
+    factor: int | Sequence[int],
+    *,
+    method: str = "avg",
+    where: jax.Array | None = None,
+) -> jax.Array:
+    """Downsamples maps by an integer factor, as the paper's code does.
+
+    Without ``where``, pooling windows (kernel = stride = factor) start ``factor // 2`` pixels
+    outside the map; ``"avg"`` counts the padded zeros. With ``where``, only valid pixels inside
+    the map count, and a cell without any is 0.
+
+    Args:
+      maps: floating-point maps ``[B, *S, C]`` with 1, 2 or 3 spatial axes.
+      factor: pixels per cell along each axis, an int or one per spatial axis.
+      method: ``"avg"`` or ``"max"`` pooling, ``"interpolate"`` (linear, corner pixels aligned: the
+        authors' choice for probabilities) or ``"nearest"`` (their choice for labels).
+      where: optional boolean mask of valid pixels ``[B, *S]``.
+
+    Returns:
+      ``[B, *cells, C]`` in the dtype of ``maps``. ``cells`` is
+      ``(S + 2 * (factor // 2) - factor) // factor + 1`` for pooling, ``S // factor`` otherwise.
+
+    Raises:
+      TypeError: if ``maps`` is not floating point or ``factor`` is not an int.
+      ValueError: if the method is unknown or no cell would be left.
+    """
+    checks.floating("maps", maps)
+    ndim = checks.spatial_ndim("maps", maps)
+    factors = checks.per_axis("factor", factor, ndim)
+    checks.one_of("method", method, METHODS)
+    if where is not None:
+        checks.mask("where", where, maps.shape[:-1])
+    checks.cells_left(maps.shape[1:-1], factors, method)
+    return resample(maps, factors, method, where)
+
+
+def resample(
+    maps: jax.Array, factors: Sequence[int], method: str, where: jax.Array | None = None
+) -> jax.Array:
+    """`downsample` without its checks."""
+    if all(f == 1 for f in factors):
+        return maps if where is None else jnp.where(where[..., None], maps, 0)
+    if where is None:
+        return _resample(maps, factors, method)
+    valid = where[..., None]
+    if method in ("max", "nearest"):
+        lowest = jnp.where(valid, maps, -jnp.inf if method == "max" else 0)
+        value = _resample(lowest, factors, method)
+        return jnp.where(jnp.isneginf(value), 0, value)
+    share = _resample(jnp.broadcast_to(valid, (*where.shape, 1)).astype(maps.dtype), factors, method)
+    total = _resample(jnp.where(valid, maps, 0), factors, method)
+    return jnp.where(share > 0, total / jnp.where(share > 0, share, 1), 0)
+
+
+def cell_counts(spatial: Sequence[int], factors: Sequence[int], method: str) -> tuple[int, ...]:
+    """Number of cells per axis that `downsample` leaves."""
+    pooled = method in ("avg", "max")
+    return tuple(
+        n if f == 1 else (n + 2 * (f // 2) - f) // f + 1 if pooled else n // f
+        for n, f in zip(spatial, factors, strict=True)
+    )
+
+
+def _resample(maps: jax.Array, factors: Sequence[int], method: str) -> jax.Array:
+    for axis, factor in enumerate(factors, start=1):
+        if factor > 1:
+            maps = _AXIS_METHODS[method](maps, axis, factor)
+    return maps
+
+
+def _windows(maps: jax.Array, axis: int, factor: int, fill: float) -> jax.Array:
+    cells = (maps.shape[axis] + 2 * (factor // 2) - factor) // factor + 1
+    before = factor // 2
+    after = cells * factor - before - maps.shape[axis]
+    padding = [(0, 0, 0)] * maps.ndim
+    padding[axis] = (before, after, 0)  # a negative `after` crops what fills no window
+    padded = jax.lax.pad(maps, jnp.asarray(fill, maps.dtype), padding)
+    return padded.reshape(*maps.shape[:axis], cells, factor, *maps.shape[axis + 1 :])
+
+
+def _avg(maps: jax.Array, axis: int, factor: int) -> jax.Array:
+    return jnp.mean(_windows(maps, axis, factor, 0), axis=axis + 1)
+
+
+def _max(maps: jax.Array, axis: int, factor: int) -> jax.Array:
+    return jnp.max(_windows(maps, axis, factor, -jnp.inf), axis=axis + 1)
+
+
+def _nearest(maps: jax.Array, axis: int, factor: int) -> jax.Array:
+    size = maps.shape[axis]
+    cells = size // factor
+    return jnp.take(maps, np.arange(cells) * size // cells, axis=axis)
+
+
+def _interpolate(maps: jax.Array, axis: int, factor: int) -> jax.Array:
+    size = maps.shape[axis]
+    cells = size // factor
+    position = np.arange(cells) * ((size - 1) / max(cells - 1, 1))
+    low = np.minimum(position.astype(int), max(size - 2, 0))
+    shape = [1] * maps.ndim
+    shape[axis] = cells
+    weight = jnp.asarray((position - low).reshape(shape), maps.dtype)
+    lower, upper = (jnp.take(maps, np.minimum(low + i, size - 1), axis=axis) for i in (0, 1))
+    return lower * (1 - weight) + upper * weight
+
+
+_AXIS_METHODS = {"avg": _avg, "max": _max, "nearest": _nearest, "interpolate": _interpolate}

@@ -1,0 +1,290 @@
+"""The paper's objective: cross entropy and region mutual information, mixed."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rmi_jax import checks
+from rmi_jax.cross_entropy import cross_entropy
+from rmi_jax.options import (
+    Factor,
+    RegionOptions,
+    compute_dtype,
+    floor,
+    mutual_information,
+    pixel_weights,
+    read,
+    region_terms,
+)
+
+
+class LossParts(NamedTuple):
+    """What a training loop logs beside the loss: means over the images, ``[C]`` each."""
+
+    cross_entropy: jax.Array  # nats, before weights
+    rmi: jax.Array  # the RMI term in nats per region dimension, before weights
+    mutual_information: jax.Array  # normalized to [0, 1), over the images where the class varies
+    slope: jax.Array  # s over the same images: near 1 is well scaled, below 0 is inverted
+    images: jax.Array  # number of images where the class varies
+
+
+class Mix(NamedTuple):
+    """How the two parts of the objective are weighted and reported."""
+
+    bce_weight: float | jax.Array
+    rmi_weight: float | jax.Array | None
+    class_weights: jax.Array | None
+    zero_floor: bool
+    reduction: str
+    has_aux: bool
+    axis_name: str | None
+
+
+def rmi_loss(
+    logits: jax.Array,
+    labels: jax.Array,
+    *,
+    bce_weight: float | jax.Array = 0.5,
+    rmi_weight: float | jax.Array | None = None,
+    region_size: int | Sequence[int] = 3,
+    dilation: int | Sequence[int] = 1,
+    factor: Factor = 4,
+    scale_weights: Sequence[float] | jax.Array | None = None,
+    downsampling: str = "avg",
+    activation: str = "sigmoid",
+    jitter: float | jax.Array = 5e-4,
+    class_weights: jax.Array | None = None,
+    where: jax.Array | None = None,
+    ignored: str = "exclude",
+    zero_floor: bool = True,
+    region_stride: int | Sequence[int] = 1,
+    region_key: jax.Array | None = None,
+    reduction: str = "mean",
+    has_aux: bool = False,
+    axis: int = -1,
+    axis_name: str | None = None,
+    implementation: str | None = None,
+) -> Any:
+    r"""Region mutual information loss with cross entropy, for integer labels.
+
+    .. math:: \lambda\,\mathrm{CE} + (1 - \lambda) \frac{1}{B} \sum_{b, c}
+       \frac{1}{2d} \log\det(M_{bc} + \alpha I)
+
+    Args:
+      logits: ``[B, *S, C]``, unnormalized, with 1 to 3 spatial axes; any floating dtype.
+      labels: integer classes ``[B, *S]``; a pixel with a label outside ``[0, C)`` is ignored.
+      bce_weight: lambda, the weight of the cross entropy; may be traced, to be scheduled. RMI is
+        flat at a random start, so begin near 1. A weight of exactly 1 skips the RMI work.
+      rmi_weight: weight of the RMI term; None means ``1 - bce_weight``.
+      region_size: cells along each side of a region, an int or one per spatial axis.
+      dilation: distance in cells between neighbours within a region, likewise.
+      factor: pixels per cell, 1 for full resolution. A sequence means several scales, each an
+        int or one int per spatial axis: ``(1, 2, 4)`` or ``((1, 2, 2),)``.
+      scale_weights: weights of the scales; None halves from one to the next and sums to 1.
+      downsampling: ``"avg"``, ``"max"`` or ``"interpolate"``.
+      activation: ``"sigmoid"``, or ``"softmax"`` for probabilities and cross entropy alike.
+      jitter: alpha, added to the scatter matrices (sums over positions).
+      class_weights: ``[C]``, multiplies both parts.
+      where: ``[B, *S]`` mask or non-negative pixel weights; no gradient flows to it.
+      ignored: ``"exclude"`` takes regions that touch an ignored pixel out of the statistics,
+        ``"zero"`` keeps them with y = 0 and p = 1e-6, as the authors do.
+      zero_floor: subtract the smallest value possible, ``log(alpha) / 2`` per class, so that the
+        RMI term is 0 for an absent class and never negative. False gives the authors' value.
+      region_stride: use every k-th region position, an int or one per spatial axis.
+      region_key: PRNG key that shifts the grid of positions at random.
+      reduction: ``"mean"``, or ``"none"`` for terms ``[B]`` whose mean is the scalar.
+      has_aux: return ``(loss, LossParts)``.
+      axis: the class axis of the logits.
+      axis_name: inside ``shard_map``, the mapped axis that shards the batch.
+      implementation: ``"streaming"`` (default: bounded memory, reverse mode only) or
+        ``"patches"`` (the reference: also forward mode and higher derivatives).
+
+    Returns:
+      The loss in nats, float32 (float64 for float64 logits): a scalar or ``[B]``.
+
+    Raises:
+      TypeError: if an argument has the wrong type, such as floating-point labels.
+      ValueError: if shapes do not match, an option is out of range, or a region does not fit.
+
+    References:
+      Zhao, Wang, Yang, Cai, `Region Mutual Information Loss for Semantic Segmentation
+      <https://arxiv.org/abs/1910.12037>`_, NeurIPS 2019, eq. 13-16.
+    """
+    logits = _classes_last(logits, axis, "logits")
+    checks.integers("labels", labels, "for maps of class probabilities use soft_rmi_loss")
+    checks.shape("labels", labels, logits.shape[:-1], "logits without the class axis")
+    if logits.shape[-1] < 2:
+        raise ValueError(
+            f"logits must have at least 2 classes for integer labels, got {logits.shape[-1]}; "
+            "for one channel use soft_rmi_loss with targets of shape [B, *S, 1]"
+        )
+    valid = (labels >= 0) & (labels < logits.shape[-1])
+    weights = pixel_weights(where, logits)
+    weights = valid.astype(compute_dtype(logits.dtype)) if weights is None else valid * weights
+    checks.one_of("activation", activation, ("sigmoid", "softmax"))
+    options = read(
+        logits.shape,
+        compute_dtype(logits.dtype),
+        activation=activation,
+        region_size=region_size,
+        dilation=dilation,
+        factor=factor,
+        scale_weights=scale_weights,
+        downsampling=downsampling,
+        jitter=jitter,
+        ignored=ignored,
+        region_stride=region_stride,
+        region_key=region_key,
+        implementation=implementation,
+    )
+    mix = Mix(bce_weight, rmi_weight, class_weights, zero_floor, reduction, has_aux, axis_name)
+    return _objective(logits, labels, weights, options, mix)
+
+
+def soft_rmi_loss(
+    logits: jax.Array,
+    targets: jax.Array,
+    *,
+    bce_weight: float | jax.Array = 0.5,
+    rmi_weight: float | jax.Array | None = None,
+    region_size: int | Sequence[int] = 3,
+    dilation: int | Sequence[int] = 1,
+    factor: Factor = 4,
+    scale_weights: Sequence[float] | jax.Array | None = None,
+    downsampling: str = "avg",
+    activation: str = "sigmoid",
+    jitter: float | jax.Array = 5e-4,
+    class_weights: jax.Array | None = None,
+    where: jax.Array | None = None,
+    ignored: str = "exclude",
+    zero_floor: bool = True,
+    region_stride: int | Sequence[int] = 1,
+    region_key: jax.Array | None = None,
+    reduction: str = "mean",
+    has_aux: bool = False,
+    axis: int = -1,
+    axis_name: str | None = None,
+    implementation: str | None = None,
+) -> Any:
+    """`rmi_loss` for target maps: soft, smoothed or multi-label, or binary with one channel.
+
+    Args:
+      logits: ``[B, *S, C]``, unnormalized; ``C = 1`` with ``activation="sigmoid"`` is binary.
+      targets: ``[B, *S, C]`` in [0, 1], classes on the same axis as in ``logits``. They have a
+        gradient too.
+      bce_weight: as in `rmi_loss`, like every option that follows.
+      rmi_weight: see `rmi_loss`.
+      region_size: see `rmi_loss`.
+      dilation: see `rmi_loss`.
+      factor: see `rmi_loss`.
+      scale_weights: see `rmi_loss`.
+      downsampling: see `rmi_loss`; ``"interpolate"`` takes the nearest target.
+      activation: see `rmi_loss`.
+      jitter: see `rmi_loss`.
+      class_weights: see `rmi_loss`.
+      where: see `rmi_loss`; the only way to ignore pixels here.
+      ignored: see `rmi_loss`.
+      zero_floor: see `rmi_loss`.
+      region_stride: see `rmi_loss`.
+      region_key: see `rmi_loss`.
+      reduction: see `rmi_loss`.
+      has_aux: see `rmi_loss`.
+      axis: see `rmi_loss`.
+      axis_name: see `rmi_loss`.
+      implementation: see `rmi_loss`.
+
+    Returns:
+      The loss in nats, float32 (float64 for float64 logits): a scalar or ``[B]``.
+
+    Raises:
+      TypeError: if an argument has the wrong type, such as integer targets.
+      ValueError: if shapes do not match, an option is out of range, or targets leave [0, 1].
+    """
+    logits = _classes_last(logits, axis, "logits")
+    targets = _classes_last(targets, axis, "targets")
+    checks.shape("targets", targets, logits.shape, "the shape of logits")
+    checks.unit_interval("targets", targets)
+    targets = targets.astype(compute_dtype(logits.dtype))
+    if activation == "softmax" and logits.shape[-1] == 1:
+        raise ValueError(
+            "logits have 1 class, where softmax is constant; use activation='sigmoid'"
+        )
+    weights = pixel_weights(where, logits)
+    checks.one_of("activation", activation, ("sigmoid", "softmax"))
+    options = read(
+        logits.shape,
+        compute_dtype(logits.dtype),
+        activation=activation,
+        region_size=region_size,
+        dilation=dilation,
+        factor=factor,
+        scale_weights=scale_weights,
+        downsampling=downsampling,
+        jitter=jitter,
+        ignored=ignored,
+        region_stride=region_stride,
+        region_key=region_key,
+        implementation=implementation,
+    )
+    mix = Mix(bce_weight, rmi_weight, class_weights, zero_floor, reduction, has_aux, axis_name)
+    return _objective(logits, targets, weights, options, mix)
+
+
+def _objective(
+    logits: jax.Array,
+    targets: jax.Array,
+    weights: jax.Array | None,
+    options: RegionOptions,
+    mix: Mix,
+) -> Any:
+    bce_weight, rmi_weight, class_weights = _checked_mix(mix, logits.shape[-1])
+    activation = options.scales[0].activation
+    entropy = cross_entropy(logits, targets, weights, activation, mix.axis_name)
+    terms = region_terms(logits, targets, weights, options, active=rmi_weight != 0)
+    rmi = terms.information if mix.zero_floor else terms.information + floor(options)
+
+    per_image = jnp.sum(class_weights * (bce_weight * entropy + rmi_weight * rmi), axis=-1)
+    loss = per_image if mix.reduction == "none" else jnp.mean(per_image)
+    if not mix.has_aux:
+        return loss
+    varies = terms.entropy > 0
+    images = jnp.sum(varies, axis=0)
+
+    def over_images(values):
+        return jnp.sum(jnp.where(varies, values, 0), axis=0) / jnp.maximum(images, 1)
+
+    aux = LossParts(
+        jnp.mean(entropy, axis=0),
+        jnp.mean(rmi, axis=0),
+        over_images(mutual_information(terms, normalize=True)),
+        over_images(terms.slope),
+        images,
+    )
+    return loss, jax.lax.stop_gradient(aux)
+
+
+def _checked_mix(mix: Mix, classes: int) -> tuple[Any, Any, Any]:
+    checks.scalar("bce_weight", mix.bce_weight)
+    checks.boolean("zero_floor", mix.zero_floor)
+    checks.boolean("has_aux", mix.has_aux)
+    checks.one_of("reduction", mix.reduction, ("mean", "none"))
+    if mix.rmi_weight is not None:
+        checks.scalar("rmi_weight", mix.rmi_weight)
+        rmi_weight = mix.rmi_weight
+    else:
+        checks.at_most_one("bce_weight", mix.bce_weight, "or pass rmi_weight as well")
+        rmi_weight = 1 - mix.bce_weight
+    if mix.class_weights is None:
+        return mix.bce_weight, rmi_weight, 1
+    class_weights = jnp.asarray(mix.class_weights)
+    checks.shape("class_weights", class_weights, (classes,), "one per class")
+    checks.nonnegative("class_weights", class_weights)
+    return mix.bce_weight, rmi_weight, class_weights
+
+
+def _classes_last(maps: jax.Array, axis: int, name: str) -> jax.Array:
+    checks.floating(name, maps)
+    checks.spatial_ndim(name, maps)
+    return jnp.moveaxis(maps, checks.class_axis("axis", axis, maps.ndim), -1)

@@ -1,0 +1,139 @@
+"""Reads the options that the public functions share: checked, expanded, then passed as one value."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from rmi_jax import checks, patches
+from rmi_jax.downsampling import cell_counts
+from rmi_jax.gaussian import Terms
+from rmi_jax.geometry import Maps, Regions, Scale
+
+Factor = int | Sequence[int | Sequence[int]]
+IMPLEMENTATIONS: dict[str, Callable[[Maps, jax.Array, tuple[Scale, ...]], list[Terms]]] = {
+    "patches": patches.region_terms,
+}
+DEFAULT_IMPLEMENTATION = "patches"
+
+
+class RegionOptions(NamedTuple):
+    """How the RMI term is computed."""
+
+    scales: tuple[Scale, ...]
+    scale_weights: jax.Array  # [number of scales]
+    jitter: jax.Array  # alpha
+    offset: jax.Array | None  # [N] shift of the grid of region positions
+    implementation: str
+
+
+def read(
+    shape: Sequence[int],
+    dtype: jnp.dtype,
+    *,
+    activation: str,
+    region_size: int | Sequence[int],
+    dilation: int | Sequence[int],
+    factor: Factor,
+    scale_weights: Sequence[float] | jax.Array | None,
+    downsampling: str,
+    jitter: float | jax.Array,
+    ignored: str,
+    region_stride: int | Sequence[int],
+    region_key: jax.Array | None,
+    implementation: str | None,
+) -> RegionOptions:
+    """Checks the options of the RMI term against maps of ``shape`` ``[B, *S, C]``."""
+    spatial = tuple(shape[1:-1])
+    ndim = len(spatial)
+    checks.one_of("downsampling", downsampling, ("avg", "max", "interpolate"))
+    checks.one_of("ignored", ignored, ("exclude", "zero"))
+    checks.scalar("jitter", jitter, positive=True)
+    implementation = DEFAULT_IMPLEMENTATION if implementation is None else implementation
+    checks.one_of("implementation", implementation, tuple(IMPLEMENTATIONS))
+    regions = Regions(
+        checks.per_axis("region_size", region_size, ndim),
+        checks.per_axis("dilation", dilation, ndim),
+        checks.per_axis("region_stride", region_stride, ndim),
+    )
+    scales = []
+    for factors in _factors(factor, ndim):
+        checks.cells_left(spatial, factors, downsampling)
+        cells = cell_counts(spatial, factors, downsampling)
+        checks.regions_fit(regions.span, cells, f"factor {factors} of a {spatial} map")
+        scales.append(Scale(activation, factors, downsampling, ignored, regions))
+    offset = None
+    if region_key is not None:
+        checks.key("region_key", region_key)
+        offset = jax.random.randint(region_key, (ndim,), 0, np.asarray(regions.stride))
+    return RegionOptions(
+        tuple(scales),
+        _scale_weights(scale_weights, len(scales)).astype(dtype),
+        jnp.asarray(jitter, dtype),
+        offset,
+        implementation,
+    )
+
+
+def region_terms(
+    inputs: jax.Array,
+    targets: jax.Array,
+    weights: jax.Array | None,
+    options: RegionOptions,
+    active: bool | jax.Array = True,
+) -> Terms:
+    """The weighted sum over scales of what the chosen implementation computes, ``[B, C]`` each."""
+    maps = Maps(inputs, targets, weights, options.offset, jnp.asarray(active))
+    per_scale = IMPLEMENTATIONS[options.implementation](maps, options.jitter, options.scales)
+    return jax.tree.map(
+        lambda *terms: sum(w * t for w, t in zip(options.scale_weights, terms, strict=True)),
+        *per_scale,
+    )
+
+
+def floor(options: RegionOptions) -> jax.Array:
+    """The smallest value of the authors' RMI term per class, ``log(alpha) / 2`` nats (F4)."""
+    return 0.5 * jnp.log(options.jitter) * jnp.sum(options.scale_weights)
+
+
+def mutual_information(terms: Terms, *, normalize: bool) -> jax.Array:
+    """What the prediction explains of the truth's entropy, in nats or as a share of it."""
+    explained = jnp.maximum(terms.entropy - terms.information, 0)
+    if not normalize:
+        return explained
+    varies = terms.entropy > 0
+    return jnp.where(varies, explained / jnp.where(varies, terms.entropy, 1), 0)
+
+
+def pixel_weights(where: jax.Array | None, maps: jax.Array) -> jax.Array | None:
+    """Checks ``where`` against maps ``[B, *S, C]``; weights have no gradient."""
+    if where is None:
+        return None
+    checks.pixel_weights("where", where, maps.shape[:-1])
+    return lax.stop_gradient(jnp.asarray(where, compute_dtype(maps.dtype)))
+
+
+def compute_dtype(dtype: jnp.dtype) -> jnp.dtype:
+    """Statistics are float64 for float64 input and float32 for everything else."""
+    return jnp.promote_types(dtype, jnp.float32)
+
+
+def _factors(factor: Factor, ndim: int) -> list[tuple[int, ...]]:
+    if not isinstance(factor, Sequence | np.ndarray) or isinstance(factor, str):
+        return [checks.per_axis("factor", factor, ndim)]
+    if len(factor) == 0:
+        raise ValueError("factor must name at least one scale, got an empty sequence; use 1")
+    return [checks.per_axis("factor", entry, ndim) for entry in factor]
+
+
+def _scale_weights(scale_weights, scales: int) -> jax.Array:
+    if scale_weights is None:
+        decay = 0.5 ** np.arange(scales)
+        return jnp.asarray(decay / decay.sum())
+    weights = jnp.asarray(scale_weights)
+    checks.shape("scale_weights", weights, (scales,), "one per scale in factor")
+    checks.nonnegative("scale_weights", weights)
+    return weights

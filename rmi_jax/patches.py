@@ -1,0 +1,105 @@
+"""The readable reference: extract every region, then condition truth on prediction per class.
+
+Plain JAX without a custom derivative, so it has forward mode and higher derivatives. It holds all
+region vectors in memory: ``streaming`` computes the same numbers in bounded memory.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from rmi_jax import gaussian
+from rmi_jax.activations import ACTIVATIONS
+from rmi_jax.cells import Cells, make_cells
+from rmi_jax.gaussian import Terms
+from rmi_jax.geometry import Maps, Regions, Scale
+from rmi_jax.regions import extract_regions, region_basis
+
+
+def region_terms(maps: Maps, jitter: jax.Array, scales: tuple[Scale, ...]) -> list[Terms]:
+    """RMI of every scale, image and class (paper eq. 13-15)."""
+    return [_scale_terms(maps, jitter, scale) for scale in scales]
+
+
+def _scale_terms(maps: Maps, jitter: jax.Array, scale: Scale) -> Terms:
+    inputs, targets, weights, offset, _ = maps
+    inputs = inputs.astype(jitter.dtype)
+    probs = ACTIVATIONS[scale.activation](inputs)
+    if targets.ndim < inputs.ndim:
+        targets = jax.nn.one_hot(targets, inputs.shape[-1], dtype=inputs.dtype)
+    cells = make_cells(probs, targets, weights, scale)
+    if offset is not None:
+        cells = _shift(cells, offset, scale.regions)
+
+    size, dilation, stride = scale.regions
+    regions = [
+        extract_regions(_centred(maps, cells.weights), size, dilation=dilation, stride=stride)
+        for maps in (cells.probs, cells.targets)
+    ]
+    p, y = (r.reshape(r.shape[0], -1, *r.shape[-2:]) for r in regions)  # [B, n, d, C]
+    if cells.weights is None:
+        position_weights = jnp.ones(p.shape[:2], p.dtype)
+    else:
+        windows = extract_regions(cells.weights[..., None], size, dilation=dilation, stride=stride)
+        position_weights = jnp.min(windows, axis=-2).reshape(p.shape[:2])
+
+    per_class = jax.vmap(_pair_terms, in_axes=(-1, -1, None, None, None))
+    return jax.vmap(per_class, in_axes=(0, 0, 0, None, None))(
+        p, y, position_weights, jitter, scale.regions
+    )
+
+
+def _pair_terms(
+    p: jax.Array, y: jax.Array, weights: jax.Array, jitter: jax.Array, regions: Regions
+) -> Terms:
+    """One image and class: regions ``[n, d]``, weights ``[n]``."""
+    basis = jnp.asarray(region_basis(regions.size), p.dtype)
+    p, y = (_centred_rows(gaussian.matmul(r, basis.T), weights) for r in (p, y))
+    # Every k-th region stands for k of them, so that alpha keeps its meaning.
+    weights = weights * math.prod(regions.stride)
+    slope = lax.stop_gradient(_dot(y, p, weights) / (_dot(p, p, weights) + jitter))
+    errors = y - slope * p
+    weighted = weights[:, None] * errors
+    scatter = gaussian.Scatter(
+        gaussian.matmul((weights[:, None] * p).T, p),
+        gaussian.matmul(weighted.T, p),
+        gaussian.matmul(weighted.T, errors),
+    )
+    guess = slope * jnp.eye(regions.dim, dtype=p.dtype)
+    return gaussian.terms(scatter, gaussian.condition(scatter, guess, jitter), guess, slope, jitter)
+
+
+def _dot(a: jax.Array, b: jax.Array, weights: jax.Array) -> jax.Array:
+    return jnp.sum(weights[:, None] * a * b)
+
+
+def _centred_rows(rows: jax.Array, weights: jax.Array) -> jax.Array:
+    total = jnp.sum(weights)
+    share = weights / jnp.where(total > 0, total, 1)
+    return rows - jnp.sum(share[:, None] * rows, axis=0)
+
+
+def _centred(maps: jax.Array, weights: jax.Array | None) -> jax.Array:
+    """Maps minus their mean: region vectors are centred again, on smaller numbers."""
+    axes = tuple(range(1, maps.ndim - 1))
+    if weights is None:
+        return maps - jnp.mean(maps, axis=axes, keepdims=True)
+    total = jnp.sum(weights, axis=axes, keepdims=True)
+    share = (weights / jnp.where(total > 0, total, 1))[..., None]
+    return maps - jnp.sum(share * maps, axis=axes, keepdims=True)
+
+
+def _shift(cells: Cells, offset: jax.Array, regions: Regions) -> Cells:
+    """Moves the grid of region positions; what it then reaches past the map weighs nothing."""
+    probs, targets, weights = cells
+    if weights is None:
+        weights = jnp.ones(probs.shape[:-1], probs.dtype)
+    reach = [(0, 0), *((0, k - 1) for k in regions.stride), (0, 0)]
+
+    def move(maps):
+        start = jnp.concatenate([jnp.zeros(1, int), offset, jnp.zeros(1, int)])
+        return lax.dynamic_slice(jnp.pad(maps, reach), start, maps.shape)
+
+    return Cells(move(probs), move(targets), move(weights[..., None])[..., 0])
