@@ -1,8 +1,8 @@
 """Second-order statistics of one pair of region vectors: scatter in, nats and gradient out.
 
 Nothing here knows of images. Matrices are ``[..., d, d]`` with any leading batch axes. The small
-factorizations are written out over columns, because ``jnp.linalg`` fails under an explicitly
-sharded batch, loops on TPU and refuses bfloat16.
+factorizations are written out as loops over columns, because ``jnp.linalg`` fails under an explicitly
+sharded batch and refuses bfloat16; unrolled, they would take a minute to compile at d = 27.
 
 Notation (docs/theory): ``P`` and ``Y`` are centred region vectors of prediction and truth,
 ``D = Y - W0 P`` the errors left by a first guess ``W0`` of the regression matrix, and alpha the
@@ -57,34 +57,37 @@ def _repaired(value: jax.Array, repair: jax.Array) -> jax.Array:
 
 def cholesky(a: jax.Array, floor: jax.Array) -> jax.Array:
     """Lower Cholesky factor of ``a >= floor * I``; a pivot that rounding took below is lifted."""
-    rest, columns = a, []
-    for j in range(a.shape[-1]):
-        pivot = rest[..., 0, 0]
+    index = jnp.arange(a.shape[-1])
+
+    def eliminate(j, state):
+        rest, chol = state
+        column = _at(rest, j, -1)
+        pivot = _at(column, j, -1)
         root = jnp.sqrt(_repaired(pivot, jnp.maximum(pivot, floor)))[..., None]
-        below = rest[..., 1:, 0] / root
-        rest = rest[..., 1:, 1:] - below[..., :, None] * below[..., None, :]
-        columns.append(jnp.concatenate([jnp.zeros_like(a[..., :j, 0]), root, below], axis=-1))
-    return jnp.stack(columns, axis=-1)
+        column = jnp.where(index > j, column / root, jnp.where(index == j, root, 0))
+        rest = rest - column[..., :, None] * column[..., None, :]
+        return rest, jnp.where(index == j, column[..., :, None], chol)
+
+    return lax.fori_loop(0, a.shape[-1], eliminate, (a, jnp.zeros_like(a)))[1]
 
 
-def solve_lower(chol: jax.Array, b: jax.Array) -> jax.Array:
-    """Solves ``L x = b`` for lower triangular ``L``."""
-    rest, rows = b, []
-    for j in range(chol.shape[-1]):
-        row = rest[..., 0, :] / chol[..., j, j, None]
-        rest = rest[..., 1:, :] - chol[..., j + 1 :, j, None] * row[..., None, :]
-        rows.append(row)
-    return jnp.stack(rows, axis=-2)
+def solve(chol: jax.Array, b: jax.Array, *, transposed: bool = False) -> jax.Array:
+    """Solves ``L x = b``, or ``L' x = b`` if transposed, for lower triangular ``L``."""
+    dim = chol.shape[-1]
+    index = jnp.arange(dim)[:, None]
+
+    def substitute(step, x):
+        j = dim - 1 - step if transposed else step
+        column = _at(chol, j, -2 if transposed else -1)[..., :, None]
+        row = _at(x, j, -2)[..., None, :] / _at(column, j, -2)[..., None]
+        later = index < j if transposed else index > j
+        return jnp.where(index == j, row, x - jnp.where(later, column, 0) * row)
+
+    return lax.fori_loop(0, dim, substitute, b)
 
 
-def solve_upper(chol: jax.Array, b: jax.Array) -> jax.Array:
-    """Solves ``L' x = b`` for lower triangular ``L``."""
-    rest, rows = b, []
-    for j in reversed(range(chol.shape[-1])):
-        row = rest[..., j, :] / chol[..., j, j, None]
-        rest = rest[..., :j, :] - chol[..., j, :j, None] * row[..., None, :]
-        rows.append(row)
-    return jnp.stack(rows[::-1], axis=-2)
+def _at(a: jax.Array, j: jax.Array, axis: int) -> jax.Array:
+    return lax.dynamic_index_in_dim(a, j, axis, keepdims=False)
 
 
 def condition(scatter: Scatter, guess: jax.Array, jitter: jax.Array) -> Conditional:
@@ -101,7 +104,7 @@ def condition(scatter: Scatter, guess: jax.Array, jitter: jax.Array) -> Conditio
     jitter_eye = jitter * jnp.eye(guess.shape[-1], dtype=guess.dtype)
     chol_a = cholesky(scatter.pp + jitter_eye, jitter)
     f = scatter.dp - jitter * guess
-    t = solve_lower(chol_a, transpose(f))
+    t = solve(chol_a, transpose(f))
     unexplained = scatter.dd + jitter * matmul(guess, transpose(guess)) + jitter_eye
     m = unexplained - matmul(transpose(t), t)
     # M is positive semidefinite, so |M_ij| <= sqrt(M_ii M_jj): without this bound a lifted pivot
@@ -112,7 +115,7 @@ def condition(scatter: Scatter, guess: jax.Array, jitter: jax.Array) -> Conditio
     chol = cholesky(m, jitter)
     before = jnp.diagonal(unexplained, axis1=-2, axis2=-1)
     pivots = jnp.square(jnp.diagonal(chol, axis1=-2, axis2=-1))
-    return Conditional(transpose(solve_upper(chol_a, t)), chol, jnp.max(before / pivots, axis=-1))
+    return Conditional(transpose(solve(chol_a, t, transposed=True)), chol, jnp.max(before / pivots, axis=-1))
 
 
 def log_det(chol: jax.Array, unit: jax.Array) -> jax.Array:
