@@ -17,6 +17,15 @@ def enable_x64(enabled=True):
     return enable_x64(enabled)
 
 
+def quick_jit(function):
+    """`jax.jit` without the compiler's optimizations, which halves the time to compile.
+
+    For comparisons in float64, which show whether formulas are right. What is compared in float32
+    is compiled as users have it.
+    """
+    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
+
+
 @pytest.fixture(params=IMPLEMENTATIONS)
 def implementation(request):
     return request.param

@@ -65,7 +65,9 @@ def downsampling_taps(values, factors, method, valid=None):
             if inside and (valid is None or valid[pixel]):
                 found.append((pixel, coefficient))
         if method == "max" and found:
-            found = [(max((pixel for pixel, _ in found), key=lambda pixel: values[pixel]), 1.0)]
+            top = max(values[pixel] for pixel, _ in found)
+            winners = [pixel for pixel, _ in found if values[pixel] == top]
+            found = [(pixel, 1 / len(winners)) for pixel in winners]
         elif valid is not None:
             total = sum(c for _, c in found)
             found = [(pixel, c / total) for pixel, c in found]

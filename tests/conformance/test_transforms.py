@@ -1,0 +1,125 @@
+"""One contract: what every implementation does under JAX's transformations."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import quick_jit
+from inputs import example
+from tolerances import assert_grad, assert_value
+
+import rmi_jax
+
+DATA = example(2)
+WEIGHTS = DATA.weights.astype("float32")
+LOGITS = DATA.logits.astype("float32")
+OPTIONS = {"factor": 1, "region_size": 2}
+
+
+@pytest.fixture
+def loss_fn(implementation):
+    def loss_fn(logits, labels=DATA.labels, where=WEIGHTS):
+        return rmi_jax.rmi_loss(
+            logits, labels, where=where, implementation=implementation, **OPTIONS
+        )
+
+    return loss_fn
+
+
+@pytest.fixture
+def expected(loss_fn):
+    return jax.jit(jax.value_and_grad(loss_fn))(LOGITS)
+
+
+def test_jit_equals_eager(loss_fn, expected):
+    loss, grad = jax.value_and_grad(loss_fn)(LOGITS)
+    assert_value(loss, expected[0], "float32")
+    assert_grad(grad, expected[1], "float32")
+
+
+def test_remat(loss_fn, expected):
+    loss, grad = jax.jit(jax.value_and_grad(jax.checkpoint(loss_fn)))(LOGITS)
+    assert_value(loss, expected[0], "float32")
+    assert_grad(grad, expected[1], "float32")
+
+
+def test_vmap_equals_a_loop(loss_fn):
+    many = [example(2, seed=seed) for seed in range(3)]
+    stacked = [
+        np.stack([getattr(data, name) for data in many]).astype(dtype)
+        for name, dtype in (("logits", "float32"), ("labels", "int32"), ("weights", "float32"))
+    ]
+    run = jax.value_and_grad(loss_fn)
+    losses, grads = jax.jit(jax.vmap(run))(*stacked)
+    one = jax.jit(run)
+    for i in range(3):
+        loss, grad = one(*(array[i] for array in stacked))
+        assert_value(losses[i], loss, "float32")
+        assert_grad(grads[i], grad, "float32")
+
+
+def test_vmap_over_part_of_the_arguments(loss_fn):
+    labels = jnp.asarray(DATA.labels)
+    stacked = np.stack([LOGITS, -LOGITS, 0.5 * LOGITS])
+    masks = np.stack([DATA.weights, DATA.mask, np.ones_like(DATA.mask)]).astype("float32")
+    one = jax.jit(loss_fn)
+    losses = jax.jit(jax.vmap(loss_fn, in_axes=(0, None, None)))(stacked, labels, masks[0])
+    assert_value(losses, [one(logits, labels, masks[0]) for logits in stacked], "float32")
+    losses = jax.jit(jax.vmap(loss_fn, in_axes=(None, None, 0)))(LOGITS, labels, masks)
+    assert_value(losses, [one(LOGITS, labels, mask) for mask in masks], "float32")
+
+
+def test_scan_over_descent_steps(loss_fn):
+    def step(logits, _):
+        loss, grad = jax.value_and_grad(loss_fn)(logits)
+        return logits - grad, loss
+
+    steps = 4
+    end, losses = jax.jit(lambda logits: jax.lax.scan(step, logits, length=steps))(LOGITS)
+    logits, one = LOGITS, jax.jit(step)
+    for i in range(steps):
+        logits, loss = one(logits, None)
+        assert_value(losses[i], loss, "float32")
+    assert_grad(end - LOGITS, logits - LOGITS, "float32")
+    assert losses[-1] < losses[0]
+
+
+def test_the_options_may_be_traced(implementation):
+    def loss_fn(bce_weight, rmi_weight, jitter, class_weights, scale_weights):
+        return rmi_jax.rmi_loss(
+            LOGITS,
+            DATA.labels,
+            bce_weight=bce_weight,
+            rmi_weight=rmi_weight,
+            jitter=jitter,
+            class_weights=class_weights,
+            factor=(1, 2),
+            scale_weights=scale_weights,
+            region_size=2,
+            implementation=implementation,
+        )
+
+    options = (
+        0.3,
+        0.4,
+        1e-3,
+        np.array([1.0, 2.0, 0.5], "float32"),
+        np.array([0.6, 0.1], "float32"),
+    )
+    assert_value(jax.jit(loss_fn)(*options), loss_fn(*options), "float32")
+
+
+def test_the_gradient_by_soft_targets_is_a_finite_difference(implementation, x64):
+    rng = np.random.default_rng(0)
+    direction = rng.normal(size=DATA.targets.shape)
+    inside = np.clip(DATA.targets, 1e-3, 1 - 1e-3)
+
+    @quick_jit
+    def loss_fn(targets):
+        return rmi_jax.soft_rmi_loss(DATA.logits, targets, implementation=implementation, **OPTIONS)
+
+    step = 1e-5
+    slope = (loss_fn(inside + step * direction) - loss_fn(inside - step * direction)) / (2 * step)
+    np.testing.assert_allclose(
+        np.sum(quick_jit(jax.grad(loss_fn))(inside) * direction), slope, rtol=1e-6
+    )

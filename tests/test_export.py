@@ -1,0 +1,41 @@
+"""Lowering for accelerators that are not at hand: TPU and CUDA programs of loss and gradient."""
+
+import re
+
+import jax
+import pytest
+from inputs import SHAPES
+
+import rmi_jax
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("platform", ["tpu", "cuda"])
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_loss_and_gradient_lower(ndim, platform, dtype, implementation):
+    def loss_fn(logits, labels, where):
+        return rmi_jax.rmi_loss(
+            logits, labels, where=where, factor=(1, 2), implementation=implementation
+        )
+
+    shape = SHAPES[ndim]
+    exported = jax.export.export(jax.jit(jax.value_and_grad(loss_fn)), platforms=[platform])(
+        jax.ShapeDtypeStruct(shape, dtype),
+        jax.ShapeDtypeStruct(shape[:-1], "int32"),
+        jax.ShapeDtypeStruct(shape[:-1], "float32"),
+    )
+    assert exported.platforms == (platform,)
+    loss, grad = exported.out_avals
+    assert (loss.shape, loss.dtype) == ((), "float32")
+    assert (grad.shape, grad.dtype) == (shape, dtype)
+
+    program = exported.mlir_module()
+    # Nothing depends on 64-bit floats, and no contraction is left at the device's own precision,
+    # which is not float32 on TPU nor on recent GPUs.
+    assert "f64" not in program
+    contractions = re.findall(r"stablehlo\.(?:dot_general|convolution).*", program)
+    assert contractions
+    for line in contractions:
+        assert line.count("HIGHEST") == 2, line
+    # Host callbacks and library calls would tie the program to one platform.
+    assert "custom_call" not in re.sub(r"stablehlo\.custom_call @(?:Sharding|SPMD)\w*", "", program)

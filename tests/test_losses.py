@@ -1,0 +1,310 @@
+"""The full objective against the oracle, and the meaning of each option of the mix."""
+
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracle
+import pytest
+from conftest import enable_x64, quick_jit
+from inputs import example
+from tolerances import assert_grad, assert_value
+
+import rmi_jax
+
+DATA = example(2)
+CLASS_WEIGHTS = np.array([0.5, 2.0, 0.0])
+
+# (labels: integer or soft, mask, options)
+OBJECTIVES = [
+    ("labels", None, {"factor": 2}),
+    ("labels", "weights", {"factor": 1, "class_weights": CLASS_WEIGHTS, "bce_weight": 0.3}),
+    ("labels", "mask", {"factor": 2, "activation": "softmax", "class_weights": CLASS_WEIGHTS}),
+    ("labels", None, {"factor": 2, "bce_weight": 1.0, "rmi_weight": 0.7, "zero_floor": False}),
+    ("labels", "mask", {"factor": 2, "ignored": "zero", "activation": "softmax"}),
+    ("labels", "mask", {"factor": (1, 2), "region_size": 2}),
+    ("targets", None, {"factor": 2, "bce_weight": 0.0}),
+    ("targets", "weights", {"factor": 2, "activation": "softmax", "class_weights": CLASS_WEIGHTS}),
+    ("targets", "mask", {"factor": ((1, 2), 1), "scale_weights": (0.25, 2.0), "region_size": 2}),
+]
+
+
+LOGITS = DATA.logits.astype("float32")
+TARGETS = DATA.targets.astype("float32")
+
+
+def loss_of(kind):
+    return rmi_jax.rmi_loss if kind == "labels" else rmi_jax.soft_rmi_loss
+
+
+@pytest.mark.parametrize(("kind", "mask", "options"), OBJECTIVES)
+def test_objective(kind, mask, options, implementation, x64):
+    weights = mask and getattr(DATA, mask)
+    targets = np.asarray(getattr(DATA, kind))
+    if kind == "labels":
+        wide_targets, valid = oracle.one_hot(targets, 3)
+        expected_weights = valid * (1.0 if weights is None else weights)
+    else:
+        wide_targets, expected_weights = targets, weights
+    expected, expected_grad = oracle.objective(
+        DATA.logits, wide_targets, expected_weights, **options
+    )
+
+    def loss_fn(logits):
+        terms = loss_of(kind)(
+            logits,
+            targets,
+            where=weights,
+            reduction="none",
+            implementation=implementation,
+            **options,
+        )
+        return terms.mean(), terms
+
+    run = quick_jit(jax.value_and_grad(loss_fn, has_aux=True))
+    (loss, terms), grad = run(DATA.logits)
+    assert loss.shape == ()
+    assert_value(terms, expected, "float64")
+    assert_grad(grad, expected_grad, "float64")
+
+
+def test_soft_targets_of_one_hot_labels_give_the_same_loss(implementation):
+    targets, valid = oracle.one_hot(DATA.labels, 3)
+
+    @jax.jit
+    def both(logits):
+        options = {"factor": 2, "implementation": implementation}
+        return (
+            rmi_jax.rmi_loss(logits, DATA.labels, **options),
+            rmi_jax.soft_rmi_loss(logits, targets, where=valid, **options),
+        )
+
+    hard, soft = both(LOGITS)
+    assert_value(soft, hard, "float32")
+
+
+@pytest.mark.parametrize("function", ["rmi_loss", "soft_rmi_loss", "region_information_loss"])
+def test_class_axis(function, implementation):
+    rest = DATA.labels if function == "rmi_loss" else TARGETS
+    maps = DATA.probs.astype("float32") if "region" in function else LOGITS
+
+    @jax.jit
+    def along(maps, rest):
+        loss_fn = getattr(rmi_jax, function)
+        options = {"factor": 2, "implementation": implementation}
+        moved = rest if function == "rmi_loss" else jnp.moveaxis(rest, -1, 1)
+        return [loss_fn(maps, rest, **options)] + [
+            loss_fn(jnp.moveaxis(maps, -1, 1), moved, axis=axis, **options) for axis in (1, -3)
+        ]
+
+    last, *first = along(maps, rest)
+    for actual in first:
+        assert_value(actual, last, "float32")
+
+
+@pytest.mark.parametrize("mask", ["mask", "weights"])
+def test_masked_pixels_do_not_matter(mask, implementation):
+    weights = getattr(DATA, mask)
+    options = {"where": weights, "factor": 1, "implementation": implementation}
+
+    @jax.jit
+    @jax.value_and_grad
+    def run(logits, labels):
+        return rmi_jax.rmi_loss(logits, labels, **options)
+
+    noise = np.where(weights[..., None] > 0, 0, 30 * np.random.default_rng(0).normal(size=(3,)))
+    loss, grad = run(LOGITS, DATA.labels)
+    other, other_grad = run((LOGITS + noise).astype("float32"), np.where(weights, DATA.labels, 2))
+    assert_value(other, loss, "float32")
+    assert_grad(other_grad, grad, "float32")
+    assert np.all(np.asarray(grad)[weights == 0] == 0)
+
+
+def test_a_mask_that_leaves_a_rectangle_equals_cropping(implementation):
+    crop = np.s_[:, 4:, 2:11]
+    mask = np.zeros(DATA.labels.shape, bool)
+    mask[crop] = True
+
+    @jax.jit
+    def both(logits):
+        options = {"factor": 1, "region_size": 2, "dilation": 3, "implementation": implementation}
+        return (
+            rmi_jax.rmi_loss(logits, DATA.labels, where=mask, **options),
+            rmi_jax.rmi_loss(logits[crop], DATA.labels[crop], **options),
+        )
+
+    masked, cropped = both(LOGITS)
+    assert_value(masked, cropped, "float32")
+
+
+def test_zero_floor(implementation):
+    def loss_fn(logits, zero_floor):
+        terms = rmi_jax.region_information_loss(
+            jax.nn.sigmoid(logits),
+            oracle.one_hot(DATA.labels, 3)[0],
+            factor=1,
+            zero_floor=zero_floor,
+            implementation=implementation,
+        )
+        return terms.sum(), terms
+
+    run = jax.jit(jax.grad(loss_fn, has_aux=True), static_argnums=1)
+    (grad, terms), (raw_grad, raw) = run(LOGITS, True), run(LOGITS, False)
+    assert_value(terms - raw, np.full((2, 3), -np.log(5e-4) / 2), "float32")
+    assert_grad(grad, raw_grad, "float32")
+    # The third class is absent from the second image: exactly zero, and so is its gradient.
+    assert terms[1, 2] == 0
+    assert np.all(np.asarray(grad)[1, ..., 2] == 0)
+    assert np.all(np.delete(np.asarray(terms), 5) > 0)
+
+
+@pytest.mark.parametrize("ignored", ["exclude", "zero"])
+def test_a_fully_ignored_image_costs_nothing(ignored, implementation):
+    labels = np.array(DATA.labels)
+    labels[0] = 255
+    options = {"ignored": ignored, "factor": 2, "implementation": implementation}
+
+    def loss_fn(logits, labels):
+        terms = rmi_jax.rmi_loss(logits, labels, reduction="none", **options)
+        return terms.mean(), terms
+
+    run = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))
+    (_, terms), grad = run(LOGITS, labels)
+    assert terms[0] == 0
+    assert np.all(np.asarray(grad)[0] == 0)
+    (_, terms), grad = run(LOGITS, np.full_like(labels, -1))
+    assert np.all(np.asarray(terms) == 0)
+    assert np.all(np.asarray(grad) == 0)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_bad_image_spoils_no_other(bad, implementation):
+    @jax.jit
+    def run(logits):
+        return rmi_jax.rmi_loss(
+            logits, DATA.labels, factor=2, reduction="none", implementation=implementation
+        )
+
+    spoilt = np.array(LOGITS)
+    spoilt[0, 5, 5, 1] = bad
+    terms = run(spoilt)
+    assert_value(terms[1], run(LOGITS)[1], "float32")
+    if np.isnan(bad):
+        assert np.isnan(terms[0])
+
+
+def test_aux_reports_the_parts(implementation):
+    @jax.jit
+    def run(logits):
+        return rmi_jax.rmi_loss(
+            logits,
+            DATA.labels,
+            bce_weight=0.25,
+            has_aux=True,
+            factor=2,
+            implementation=implementation,
+        )
+
+    loss, aux = run(LOGITS)
+    assert isinstance(aux, rmi_jax.LossParts)
+    assert all(part.shape == (3,) for part in aux)
+    assert_value(0.25 * aux.cross_entropy.sum() + 0.75 * aux.rmi.sum(), loss, "float32")
+    np.testing.assert_array_equal(aux.images, [2, 2, 1])
+    assert np.all((np.asarray(aux.mutual_information) > 0) & (aux.mutual_information < 1))
+
+    # The slope tells a prediction of a tenth of the contrast, and an inverted one.
+    truth = oracle.one_hot(np.clip(DATA.labels, 0, 2), 3)[0]
+    for low, high in ((0.05, 0.95), (0.01, 0.1), (0.95, 0.05)):
+        probs = low + (high - low) * truth
+        slope = run(np.log(probs / (1 - probs)).astype("float32"))[1].slope
+        np.testing.assert_allclose(slope[:2], 1 / (high - low), rtol=0.02)
+
+
+def test_a_weight_may_be_scheduled_without_recompiling(implementation):
+    traces = []
+
+    @jax.jit
+    def run(logits, weight):
+        traces.append(None)
+        return rmi_jax.rmi_loss(
+            logits,
+            DATA.labels,
+            bce_weight=weight,
+            has_aux=True,
+            factor=2,
+            implementation=implementation,
+        )
+
+    losses = [run(LOGITS, jnp.float32(weight))[0] for weight in (0, 0.5, 1)]
+    assert len(traces) == 1
+    assert_value(losses[1], (losses[0] + losses[2]) / 2, "float32")
+    assert_value(losses[2], run(LOGITS, jnp.float32(0))[1].cross_entropy.sum(), "float32")
+
+
+def test_mutual_information_is_symmetric_and_blind_to_scale(implementation, x64):
+    @quick_jit
+    def information(probs, targets):
+        return rmi_jax.region_mutual_information(
+            probs, targets, factor=1, jitter=1e-9, implementation=implementation
+        )
+
+    p, y = DATA.probs, DATA.targets
+    forward = information(p, y)
+    assert_value(information(y, p), forward, "float64")
+    # F5: exact but for the jitter.
+    np.testing.assert_allclose(information(0.1 + 0.5 * p, y), forward, rtol=1e-5)
+
+
+def test_the_region_term_is_even(implementation):
+    # F6: a prediction and its inverse are the same to RMI.
+    @jax.jit
+    def loss_fn(logits):
+        return rmi_jax.rmi_loss(
+            logits, DATA.labels, bce_weight=0.0, factor=2, implementation=implementation
+        )
+
+    assert_value(loss_fn(-LOGITS), loss_fn(LOGITS), "float32")
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16", "float16"])
+def test_the_dtype_follows_the_logits_alone(dtype, implementation):
+    expected = "float64" if dtype == "float64" else "float32"
+    with enable_x64():
+
+        def loss_fn(logits):
+            return rmi_jax.soft_rmi_loss(
+                logits,
+                jnp.asarray(DATA.targets),
+                where=jnp.asarray(DATA.weights),
+                class_weights=jnp.asarray(CLASS_WEIGHTS),
+                bce_weight=jnp.asarray(0.5),
+                jitter=np.float64(5e-4),
+                implementation=implementation,
+            )
+
+        loss, grad = jax.eval_shape(
+            jax.value_and_grad(loss_fn), jax.ShapeDtypeStruct(DATA.logits.shape, dtype)
+        )
+    assert loss.dtype == expected
+    assert grad.dtype == dtype
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "rmi_loss",
+        "soft_rmi_loss",
+        "region_information_loss",
+        "region_mutual_information",
+        "extract_regions",
+        "downsample",
+    ],
+)
+def test_arrays_are_positional_and_options_are_keyword_only(name):
+    parameters = inspect.signature(getattr(rmi_jax, name)).parameters.values()
+    positional = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    assert len(positional) == 2
+    assert all(p.default is p.empty for p in positional)
+    assert all(p.kind is p.KEYWORD_ONLY for p in parameters if p not in positional)
+    assert all(p.annotation is not p.empty for p in parameters)
