@@ -1,57 +1,80 @@
-"""From pixels to cells: the maps and weights that regions are taken from (ignored pixels, pools)."""
+"""From pixels to cells: downsampling, ignored pixels and the grid of region positions.
 
-from typing import NamedTuple
+``ignored="exclude"`` gives a cell the mean of its valid pixels and their mean weight, 0 where it
+has none. ``"zero"`` is the authors' way: ignored pixels stay in as y = 0, p = 1e-6.
+"""
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from rmi_jax.downsampling import resample
-from rmi_jax.geometry import Scale
+from rmi_jax.geometry import Regions, Scale
 
 # The authors add this to every probability, and leave it alone at ignored pixels.
-MIN_PROB = 1e-6
+_MIN_PROB = 1e-6
 
 
-class Cells(NamedTuple):
-    """Downsampled maps ``[B, *cells, C]`` and cell weights ``[B, *cells]`` (None: all are 1)."""
-
-    probs: jax.Array
-    targets: jax.Array
-    weights: jax.Array | None
-
-
-def make_cells(
-    probs: jax.Array,
-    targets: jax.Array,
-    weights: jax.Array | None,
-    scale: Scale,
-) -> Cells:
-    """Downsamples both maps and settles what ignored pixels (weight 0) do.
-
-    ``ignored="exclude"`` gives a cell the mean of its valid pixels and their mean weight, 0 where
-    it has none. ``"zero"`` is the authors' way: ignored pixels stay in as y = 0, p = 1e-6.
-    """
-    factors, downsampling = scale.factors, scale.downsampling
-    label_method = "nearest" if downsampling == "interpolate" else downsampling
+def cell_probs(probs: jax.Array, weights: jax.Array | None, scale: Scale) -> jax.Array:
+    """Probabilities of the cells, ``[B, *cells, C]``, from ``[B, *S, C]``."""
     if scale.ignored == "zero":
-        if weights is not None:
-            valid = (weights > 0)[..., None]
-            probs, targets = jnp.where(valid, probs, 0), jnp.where(valid, targets, 0)
-        probs = resample(probs + MIN_PROB, factors, downsampling)
-        return Cells(probs, resample(targets, factors, label_method), None)
-    if weights is None:
-        if all(f == 1 for f in factors):
-            return Cells(probs, targets, None)
-        valid = jnp.ones(probs.shape[:-1], bool)
-        cell_weights = None
-    else:
-        valid = weights > 0
-        share = "nearest" if downsampling == "interpolate" else "avg"
-        cell_weights = resample(weights[..., None], factors, share, valid)[..., 0]
-    probs = resample(probs, factors, downsampling, valid)
-    targets = resample(targets, factors, label_method, valid)
-    if cell_weights is not None and downsampling == "interpolate":
-        # A cell's nearest pixel may be valid where none of its four interpolation taps is.
-        taps = resample(valid[..., None].astype(probs.dtype), factors, downsampling)[..., 0]
-        cell_weights = jnp.where(taps > 0, cell_weights, 0)
-    return Cells(probs, targets, cell_weights)
+        probs = _MIN_PROB + (probs if weights is None else _zeroed(probs, weights))
+        return resample(probs, scale.factors, scale.downsampling)
+    return resample(probs, scale.factors, scale.downsampling, _valid(probs, weights, scale))
+
+
+def cell_targets(targets: jax.Array, weights: jax.Array | None, scale: Scale) -> jax.Array:
+    """Targets of the cells, ``[B, *cells, C]``, from ``[B, *S, C]``."""
+    method = "nearest" if scale.downsampling == "interpolate" else scale.downsampling
+    if scale.ignored == "zero":
+        targets = targets if weights is None else _zeroed(targets, weights)
+        return resample(targets, scale.factors, method)
+    return resample(targets, scale.factors, method, _valid(targets, weights, scale))
+
+
+def cell_weights(weights: jax.Array | None, scale: Scale) -> jax.Array | None:
+    """Weights of the cells, ``[B, *cells]``, from ``[B, *S]``; None where all are 1."""
+    if weights is None or scale.ignored == "zero":
+        return None
+    valid, maps = weights > 0, weights[..., None]
+    if scale.downsampling != "interpolate":
+        return resample(maps, scale.factors, "avg", valid)[..., 0]
+    cells = resample(maps, scale.factors, "nearest", valid)
+    # A cell's nearest pixel may be valid where none of its interpolation taps is.
+    taps = resample(valid[..., None].astype(maps.dtype), scale.factors, "interpolate")
+    return jnp.where(taps > 0, cells, 0)[..., 0]
+
+
+def position_weights(cells: jax.Array, regions: Regions) -> jax.Array:
+    """Weights of the region positions ``[B, *positions]``: the least of a region's cells."""
+    for axis, (size, dilation, stride) in enumerate(zip(*regions, strict=True), start=1):
+        last = cells.shape[axis] - (size - 1) * dilation
+        shifted = [
+            lax.slice_in_dim(cells, start, start + last, stride, axis)
+            for start in range(0, size * dilation, dilation)
+        ]
+        cells = shifted[0]
+        for other in shifted[1:]:
+            cells = jnp.minimum(cells, other)
+    return cells
+
+
+def shift_grid(maps: jax.Array, offset: jax.Array | None, regions: Regions) -> jax.Array:
+    """Shifts the grid of positions by ``offset`` cells; what it then reaches past the map is 0."""
+    if offset is None:
+        return maps
+    ndim = len(regions.stride)
+    lead, tail = [(0, 0)], [(0, 0)] * (maps.ndim - 1 - ndim)
+    reach = jnp.pad(maps, [*lead, *((0, k - 1) for k in regions.stride), *tail])
+    return lax.dynamic_slice(reach, [0, *offset, *(0 for _ in tail)], maps.shape)
+
+
+def _zeroed(maps: jax.Array, weights: jax.Array) -> jax.Array:
+    return jnp.where((weights > 0)[..., None], maps, 0)
+
+
+def _valid(maps: jax.Array, weights: jax.Array | None, scale: Scale) -> jax.Array | None:
+    if weights is not None:
+        return weights > 0
+    # At full resolution there is no padding to leave out either.
+    return None if all(f == 1 for f in scale.factors) else jnp.ones(maps.shape[:-1], bool)

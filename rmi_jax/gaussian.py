@@ -124,17 +124,26 @@ def log_det(chol: jax.Array, unit: jax.Array) -> jax.Array:
 
 
 def terms(
-    scatter: Scatter,
-    conditional: Conditional,
-    guess: jax.Array,
-    slope: jax.Array,
-    jitter: jax.Array,
+    scatter: Scatter, guess: jax.Array, chol: jax.Array, chol_y: jax.Array, jitter: jax.Array
 ) -> Terms:
-    """Reads the loss and the entropy of the truth off the statistics of one pair."""
+    """Reads the report off the factors of ``M + alpha I`` and ``Y Y' + alpha I``."""
+    per_dim = 0.5 / guess.shape[-1]
+    yp = scatter.dp + matmul(guess, scatter.pp)
+    slope = _trace(yp) / (_trace(scatter.pp) + jitter)
+    return Terms(
+        per_dim * log_det(chol, jitter),
+        per_dim * log_det(chol_y, jitter),
+        lax.stop_gradient(slope),
+    )
+
+
+def truth_scatter(scatter: Scatter, guess: jax.Array, jitter: jax.Array) -> jax.Array:
+    """``Y Y' + alpha I``, from ``Y = D + W0 P``."""
     cross = matmul(guess, transpose(scatter.dp))
     explained = matmul(matmul(guess, scatter.pp), transpose(guess))
     yy = scatter.dd + cross + transpose(cross) + explained
-    chol_y = cholesky(yy + jitter * jnp.eye(yy.shape[-1], dtype=yy.dtype), jitter)
-    per_dim = 0.5 / yy.shape[-1]
-    information, entropy = (log_det(c, jitter) * per_dim for c in (conditional.chol, chol_y))
-    return Terms(information, entropy, slope)
+    return yy + jitter * jnp.eye(yy.shape[-1], dtype=yy.dtype)
+
+
+def _trace(a: jax.Array) -> jax.Array:
+    return jnp.trace(a, axis1=-2, axis2=-1)

@@ -8,16 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from rmi_jax import checks, patches
+from rmi_jax import checks, patches, streaming
 from rmi_jax.downsampling import cell_counts
 from rmi_jax.gaussian import Terms
 from rmi_jax.geometry import Maps, Regions, Scale
 
 Factor = int | Sequence[int | Sequence[int]]
 IMPLEMENTATIONS: dict[str, Callable[[Maps, jax.Array, tuple[Scale, ...]], list[Terms]]] = {
+    "streaming": streaming.region_terms,
     "patches": patches.region_terms,
 }
-DEFAULT_IMPLEMENTATION = "patches"
+DEFAULT_IMPLEMENTATION = "streaming"
 
 
 class RegionOptions(NamedTuple):
@@ -72,7 +73,7 @@ def read(
     return RegionOptions(
         tuple(scales),
         _scale_weights(scale_weights, len(scales)).astype(dtype),
-        jnp.asarray(jitter, dtype),
+        lax.stop_gradient(jnp.asarray(jitter, dtype)),
         offset,
         implementation,
     )

@@ -12,7 +12,7 @@ from jax import lax
 
 from rmi_jax import gaussian
 from rmi_jax.activations import ACTIVATIONS
-from rmi_jax.cells import Cells, make_cells
+from rmi_jax.cells import cell_probs, cell_targets, cell_weights, position_weights, shift_grid
 from rmi_jax.gaussian import Terms
 from rmi_jax.geometry import Maps, Regions, Scale
 from rmi_jax.regions import extract_regions, region_basis
@@ -29,25 +29,22 @@ def _scale_terms(maps: Maps, jitter: jax.Array, scale: Scale) -> Terms:
     probs = ACTIVATIONS[scale.activation](inputs)
     if targets.ndim < inputs.ndim:
         targets = jax.nn.one_hot(targets, inputs.shape[-1], dtype=inputs.dtype)
-    cells = make_cells(probs, targets, weights, scale)
-    if offset is not None:
-        cells = _shift(cells, offset, scale.regions)
+    cells = cell_weights(weights, scale)
+    p = shift_grid(cell_probs(probs, weights, scale), offset, scale.regions)
+    y = shift_grid(cell_targets(targets, weights, scale), offset, scale.regions)
+    if cells is None:
+        cells = jnp.ones(y.shape[:-1], y.dtype)
+    cells = shift_grid(cells, offset, scale.regions)
+    positions = position_weights(cells, scale.regions)
 
     size, dilation, stride = scale.regions
     regions = [
-        extract_regions(_centred(maps, cells.weights), size, dilation=dilation, stride=stride)
-        for maps in (cells.probs, cells.targets)
+        extract_regions(_centred(m, cells), size, dilation=dilation, stride=stride) for m in (p, y)
     ]
     p, y = (r.reshape(r.shape[0], -1, *r.shape[-2:]) for r in regions)  # [B, n, d, C]
-    if cells.weights is None:
-        position_weights = jnp.ones(p.shape[:2], p.dtype)
-    else:
-        windows = extract_regions(cells.weights[..., None], size, dilation=dilation, stride=stride)
-        position_weights = jnp.min(windows, axis=-2).reshape(p.shape[:2])
-
     per_class = jax.vmap(_pair_terms, in_axes=(-1, -1, None, None, None))
     return jax.vmap(per_class, in_axes=(0, 0, 0, None, None))(
-        p, y, position_weights, jitter, scale.regions
+        p, y, positions.reshape(p.shape[:2]), jitter, scale.regions
     )
 
 
@@ -68,7 +65,9 @@ def _pair_terms(
         gaussian.matmul(weighted.T, errors),
     )
     guess = slope * jnp.eye(regions.dim, dtype=p.dtype)
-    return gaussian.terms(scatter, gaussian.condition(scatter, guess, jitter), guess, slope, jitter)
+    chol = gaussian.condition(scatter, guess, jitter).chol
+    chol_y = gaussian.cholesky(gaussian.truth_scatter(scatter, guess, jitter), jitter)
+    return gaussian.terms(scatter, guess, chol, chol_y, jitter)
 
 
 def _dot(a: jax.Array, b: jax.Array, weights: jax.Array) -> jax.Array:
@@ -81,25 +80,9 @@ def _centred_rows(rows: jax.Array, weights: jax.Array) -> jax.Array:
     return rows - jnp.sum(share[:, None] * rows, axis=0)
 
 
-def _centred(maps: jax.Array, weights: jax.Array | None) -> jax.Array:
+def _centred(maps: jax.Array, weights: jax.Array) -> jax.Array:
     """Maps minus their mean: region vectors are centred again, on smaller numbers."""
     axes = tuple(range(1, maps.ndim - 1))
-    if weights is None:
-        return maps - jnp.mean(maps, axis=axes, keepdims=True)
     total = jnp.sum(weights, axis=axes, keepdims=True)
     share = (weights / jnp.where(total > 0, total, 1))[..., None]
     return maps - jnp.sum(share * maps, axis=axes, keepdims=True)
-
-
-def _shift(cells: Cells, offset: jax.Array, regions: Regions) -> Cells:
-    """Moves the grid of region positions; what it then reaches past the map weighs nothing."""
-    probs, targets, weights = cells
-    if weights is None:
-        weights = jnp.ones(probs.shape[:-1], probs.dtype)
-    reach = [(0, 0), *((0, k - 1) for k in regions.stride), (0, 0)]
-
-    def move(maps):
-        start = jnp.concatenate([jnp.zeros(1, int), offset, jnp.zeros(1, int)])
-        return lax.dynamic_slice(jnp.pad(maps, reach), start, maps.shape)
-
-    return Cells(move(probs), move(targets), move(weights[..., None])[..., 0])

@@ -63,7 +63,7 @@ def dct_matrix(size: int) -> np.ndarray:
     k, x = np.arange(size)[:, None], np.arange(size)[None, :]
     basis = np.sqrt(2 / size) * np.cos(np.pi * k * (2 * x + 1) / (2 * size))
     basis[0] = np.sqrt(1 / size)
-    return basis
+    return np.where(np.abs(basis) < 1e-12, 0, basis)
 
 
 def region_basis(size: Sequence[int]) -> np.ndarray:

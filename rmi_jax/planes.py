@@ -1,0 +1,89 @@
+"""The cells of one class per image: read from the maps, and gradients written back to them."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from rmi_jax.activations import sigmoid
+from rmi_jax.cells import cell_probs, cell_targets, cell_weights, position_weights, shift_grid
+from rmi_jax.geometry import Maps, Scale
+from rmi_jax.strips import Sweep, plan
+
+
+class View(NamedTuple):
+    """The maps as one scale sees them; what is here is shared by all classes."""
+
+    maps: Maps
+    log_total: jax.Array | None  # logsumexp of the logits [B, *S], for softmax
+    weights: jax.Array  # weights of the cells [B, *cells]
+    sweep: Sweep
+    scale: Scale
+
+
+class Planes(NamedTuple):
+    """One class of every image, ``[B, *cells]`` each, and the way back to the pixels."""
+
+    probs: jax.Array
+    targets: jax.Array
+    pull_probs: Callable[[jax.Array], tuple[jax.Array, jax.Array | None]]
+    pull_targets: Callable[[jax.Array], tuple[jax.Array]]
+
+
+def make_view(maps: Maps, log_total: jax.Array | None, scale: Scale, dtype: jnp.dtype) -> View:
+    """Prepares one scale."""
+    pixels = maps.weights
+    if pixels is None:
+        pixels = jnp.ones(maps.inputs.shape[:-1], dtype)
+    cells = cell_weights(pixels, scale)
+    if cells is None:
+        ones = cell_targets(jnp.ones_like(pixels)[..., None], None, scale)[..., 0]
+        cells = jnp.ones_like(ones)
+    cells = shift_grid(cells, maps.offset, scale.regions)
+    sweep = plan(position_weights(cells, scale.regions), scale.regions)
+    return View(maps, log_total, cells, sweep, scale)
+
+
+def read_planes(view: View, classes: jax.Array) -> Planes:
+    """Reads class ``classes[b]`` of every image b."""
+    maps, _, _, _, scale = view
+    dtype = view.weights.dtype
+
+    def to_cells(resample, plane):
+        cells = resample(plane[..., None], maps.weights, scale)[..., 0]
+        return shift_grid(cells, maps.offset, scale.regions)
+
+    def probs(plane, log_total):
+        if scale.activation == "sigmoid":
+            plane = sigmoid(plane)
+        elif scale.activation == "softmax":
+            plane = jnp.exp(plane - log_total)
+        return to_cells(cell_probs, plane)
+
+    def targets(plane):
+        return to_cells(cell_targets, plane)
+
+    p, pull_probs = jax.vjp(probs, take_class(maps.inputs, classes).astype(dtype), view.log_total)
+    if maps.targets.ndim < maps.inputs.ndim:
+        plane = maps.targets == classes.reshape(-1, *[1] * (maps.targets.ndim - 1))
+    else:
+        plane = take_class(maps.targets, classes)
+    y, pull_targets = jax.vjp(targets, plane.astype(dtype))
+    return Planes(p, y, pull_probs, pull_targets)
+
+
+def take_class(maps: jax.Array, classes: jax.Array) -> jax.Array:
+    """``maps[b, ..., classes[b]]``: ``[B, *S]`` from ``[B, *S, C]``."""
+    return jax.vmap(lambda m, c: lax.dynamic_index_in_dim(m, c, -1, keepdims=False))(maps, classes)
+
+
+def add_class(maps: jax.Array, classes: jax.Array, planes: jax.Array) -> jax.Array:
+    """Adds ``[B, *S]`` to ``maps[b, ..., classes[b]]``."""
+
+    def add(image, c, plane):
+        plane += lax.dynamic_index_in_dim(image, c, -1, keepdims=False)
+        return lax.dynamic_update_index_in_dim(image, plane, c, -1)
+
+    return jax.vmap(add)(maps, classes, planes.astype(maps.dtype))

@@ -1,0 +1,79 @@
+"""Which classes there is anything to learn about, image by image.
+
+Where a label map is constant over the cells used, the loss is a constant and its gradient exactly
+zero whatever the prediction (docs/theory, F3). Slot k of an image is its k-th class whose label
+map varies: all images of a batch advance together through their slots, so that the batch stays an
+ordinary array axis, and the loop ends at the largest number of slots that an image has.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from rmi_jax.geometry import Maps, Scale
+
+
+class Slots(NamedTuple):
+    """Classes in the order in which they are visited."""
+
+    classes: jax.Array  # [C, B], the varying classes of each image first
+    varies: jax.Array  # [C, B] whether slot k of image b is such a class
+    count: jax.Array  # number of slots to visit
+
+
+def make_slots(maps: Maps, scale: Scale) -> Slots:
+    """Finds the varying classes. May count a class too many, which costs time and nothing else."""
+    used = None if maps.weights is None else maps.weights > 0
+    if maps.targets.ndim < maps.inputs.ndim:
+        varies = _labels_vary(maps.targets, used, maps.inputs.shape[-1], scale)
+    else:
+        varies = _targets_vary(maps.targets, used, scale)
+    varies &= maps.active
+    classes = jnp.argsort(~varies, axis=1, stable=True).astype(jnp.int32).T
+    count = jnp.max(jnp.sum(varies, axis=1, dtype=jnp.int32))
+    return Slots(classes, jnp.take_along_axis(varies.T, classes, axis=0), count)
+
+
+def by_class(values: jax.Array, slots: Slots) -> jax.Array:
+    """Reorders ``[C, B, ...]`` values of slots to ``[B, C]``."""
+    return jnp.take_along_axis(values, jnp.argsort(slots.classes, axis=0), axis=0).T
+
+
+def _labels_vary(labels, used, classes, scale):
+    used = jnp.ones(labels.shape, bool) if used is None else used
+    counts = class_sums(used.astype(jnp.int32), labels, classes)
+    # Authors' way: padding and ignored pixels are zeros, so that only an absent class is constant.
+    total = jnp.inf if scale.ignored == "zero" else jnp.sum(counts, axis=1, keepdims=True)
+    return (counts > 0) & (counts < total)
+
+
+def _targets_vary(targets, used, scale):
+    axes = tuple(range(1, targets.ndim - 1))
+    low = high = targets
+    if used is not None:
+        low = jnp.where(used[..., None], targets, jnp.inf)
+        high = jnp.where(used[..., None], targets, -jnp.inf)
+    low, high = jnp.min(low, axis=axes), jnp.max(high, axis=axes)
+    # Written so that a NaN counts as varying.
+    return ~(high <= (0 if scale.ignored == "zero" else low))
+
+
+def class_sums(values: jax.Array, labels: jax.Array, classes: int) -> jax.Array:
+    """Sums ``values`` ``[B, *S]`` by label, ``[B, classes]``; labels out of range are left out."""
+
+    def scatter(values, labels):
+        labels = jnp.where(labels < 0, classes, labels)
+        return jax.vmap(lambda v, y: jnp.zeros(classes, v.dtype).at[y].add(v, mode="drop"))(
+            values, labels
+        )
+
+    def compare(values, labels):
+        is_label = labels[..., None] == jnp.arange(classes)
+        axes = tuple(range(1, labels.ndim))
+        masked = jnp.where(is_label, values[..., None], 0)
+        return jnp.sum(masked, axis=axes, dtype=values.dtype)
+
+    # One pass of additions suits one core; thousands of them would queue for a few addresses.
+    return lax.platform_dependent(values, labels, cpu=scatter, default=compare)

@@ -1,0 +1,250 @@
+"""The engine: RMI at full resolution in one pass, float32 and bounded memory (docs/theory, F1-F3).
+
+Classes are visited slot by slot (`slots`). The cells of one class, a small share of the maps, are
+read as a plane (`planes`); its region statistics are summed in strips (`strips`) and conditioned
+(`gaussian`). The gradient is the closed form of F2: one matrix per image and class, applied to the
+same regions again.
+"""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.custom_derivatives import SymbolicZero
+
+from rmi_jax import gaussian
+from rmi_jax.gaussian import Conditional, Scatter, Terms, matmul, transpose
+from rmi_jax.geometry import Maps, Scale
+from rmi_jax.planes import View, add_class, make_view, read_planes
+from rmi_jax.slots import Slots, by_class, make_slots
+from rmi_jax.strips import Moments, moments, pull_back, zeros_like_images
+
+# Where conditioning leaves less than one part in this of the errors' scatter, its float32 sums
+# have lost digits that matter, and a second pass sums the residuals themselves.
+_CANCELLATION = 100.0
+
+
+class Centring(NamedTuple):
+    """How the planes of a slot are centred before regions are taken, ``[C, B]`` each."""
+
+    mean_p: jax.Array
+    mean_y: jax.Array
+    slope: jax.Array  # s, with errors D = Y - s P
+
+
+class Fit(NamedTuple):
+    """The regression of truth on prediction, ``[C, B, ...]``; all that the backward pass needs."""
+
+    centring: Centring
+    mean_z: jax.Array  # [C, B, 2d] mean region, interleaved as in `strips`
+    correction: jax.Array  # [C, B, d, d] W - s I
+    chol: jax.Array  # [C, B, d, d] of M + alpha I
+    chol_y: jax.Array  # [C, B, d, d] of Y Y' + alpha I
+
+
+def region_terms(maps: Maps, jitter: jax.Array, scales: tuple[Scale, ...]) -> list[Terms]:
+    """RMI of every scale, image and class (paper eq. 13-15)."""
+    inputs, targets, *rest = maps
+    log_total = None
+    if scales[0].activation == "softmax":
+        # An argument of its own: through its gradient the classes compete.
+        log_total = jax.nn.logsumexp(inputs.astype(jitter.dtype), axis=-1)
+    return _streaming(scales, inputs, targets, log_total, rest, jitter)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _streaming(scales, inputs, targets, log_total, rest, jitter):
+    maps = Maps(inputs, targets, *rest)
+    return [_fit(scale, maps, log_total, jitter)[0] for scale in scales]
+
+
+def _forward(scales, *args):
+    inputs, targets, log_total, rest, jitter = jax.tree.map(
+        lambda arg: arg.value, args, is_leaf=lambda arg: hasattr(arg, "perturbed")
+    )
+    maps = Maps(inputs, targets, *rest)
+    terms, fits = zip(*(_fit(scale, maps, log_total, jitter) for scale in scales), strict=True)
+    # Marks by its presence that the targets want a gradient too, which not every caller does.
+    soft = targets if args[1].perturbed else None
+    return list(terms), (maps, log_total, soft, jitter, fits)
+
+
+def _backward(scales, saved, cotangents):
+    maps, log_total, soft, jitter, fits = saved
+    grads = [
+        None if m is None else zeros_like_images(m, m.shape[1:])
+        for m in (maps.inputs, soft, log_total)
+    ]
+    for scale, (slots, fit), cotangent in zip(scales, fits, cotangents, strict=True):
+        view = make_view(maps, log_total, scale, jitter.dtype)
+        matrix = _gradient_matrix(fit, slots, cotangent, view, soft is not None)
+        grads = _add_gradients(grads, view, slots, fit, matrix)
+    return (*grads, None, None)
+
+
+_streaming.defvjp(_forward, _backward, symbolic_zeros=True)
+
+
+def _fit(
+    scale: Scale, maps: Maps, log_total: jax.Array | None, jitter: jax.Array
+) -> tuple[Terms, tuple[Slots, Fit]]:
+    """Statistics of every slot, then the conditioning of all of them at once."""
+    view = make_view(maps, log_total, scale, jitter.dtype)
+    slots = make_slots(maps, scale)
+    identity = jnp.eye(scale.regions.dim, dtype=jitter.dtype)
+
+    def visit(k):
+        centring = _centring(view, slots.classes[k], jitter)
+        sums = moments(_centred(view, slots.classes[k], centring), view.sweep)
+        return (centring, *_scatter(sums, view))
+
+    centring, mean_z, scatter = _each_slot(view, slots.count, visit)
+    guess = centring.slope[..., None, None] * identity
+    first = gaussian.condition(scatter, guess, jitter)
+    again = slots.varies & (first.cancellation > _CANCELLATION)
+    residual = _residual_scatter(view, slots, centring, first, again)
+    refined = jax.tree.map(partial(_where, again), residual, scatter)
+    refined_guess = guess + _where(again, first.correction, jnp.zeros_like(guess))
+    conditional = gaussian.condition(refined, refined_guess, jitter)
+
+    chol_y = gaussian.cholesky(gaussian.truth_scatter(scatter, guess, jitter), jitter)
+    terms = gaussian.terms(scatter, guess, conditional.chol, chol_y, jitter)
+    terms = [by_class(jnp.where(slots.varies, term, 0), slots) for term in terms]
+    correction = refined_guess - guess + conditional.correction
+    return Terms(*terms), (slots, Fit(centring, mean_z, correction, conditional.chol, chol_y))
+
+
+def _centring(view: View, classes: jax.Array, jitter: jax.Array) -> Centring:
+    """Means over the cells, and the slope that brings the prediction closest to the truth."""
+    p, y, *_ = read_planes(view, classes)
+    axes = tuple(range(1, p.ndim))
+    total = jnp.sum(view.weights, axis=axes, keepdims=True)
+    share = view.weights / jnp.where(total > 0, total, 1)
+    means = [jnp.sum(share * m, axis=axes, keepdims=True) for m in (p, y)]
+    p, y = (m - mean for m, mean in zip((p, y), means, strict=True))
+    yp, pp = (jnp.sum(view.weights * m * p, axis=axes) for m in (y, p))
+    return Centring(*(jnp.squeeze(mean, axes) for mean in means), yp / (pp + jitter))
+
+
+def _centred(view: View, classes: jax.Array, centring: Centring) -> jax.Array:
+    """Centred probabilities and errors, ``[B, 2, *cells]``."""
+    p, y, *_ = read_planes(view, classes)
+    mean_p, mean_y, slope = (c.reshape(-1, *[1] * (p.ndim - 1)) for c in centring)
+    p = p - mean_p
+    return jnp.stack([p, (y - mean_y) - slope * p], axis=1)
+
+
+def _scatter(sums: Moments, view: View) -> tuple[jax.Array, Scatter]:
+    """Mean regions ``[B, 2d]`` and scatter matrices about them."""
+    weights = view.sweep.weights
+    total = jnp.sum(weights, axis=tuple(range(1, weights.ndim)))[:, None]
+    mean = sums.first / jnp.where(total > 0, total, 1)
+    second = sums.second - sums.first[:, :, None] * mean[:, None, :]
+    # Every k-th region stands for k of them, so that alpha keeps its meaning.
+    dim, thinning = view.scale.regions.dim, math.prod(view.scale.regions.stride)
+    blocks = (thinning * second).reshape(-1, dim, 2, dim, 2)
+    return mean, Scatter(blocks[:, :, 0, :, 0], blocks[:, :, 1, :, 0], blocks[:, :, 1, :, 1])
+
+
+def _residual_scatter(
+    view: View, slots: Slots, centring: Centring, first: Conditional, again: jax.Array
+) -> Scatter:
+    """Scatter with ``D - G P`` in place of D, for the slots where any image asks for it."""
+    asked = jnp.any(again, axis=1)
+    order = jnp.argsort(~asked, stable=True)
+
+    def visit(k):
+        here = Centring(*(c[k] for c in centring))
+        g = first.correction[k]
+        identity = jnp.broadcast_to(jnp.eye(g.shape[-1], dtype=g.dtype), g.shape)
+        mix = _interleave([[identity, jnp.zeros_like(g)], [-g, identity]])
+        sums = moments(_centred(view, slots.classes[k], here), view.sweep, mix)
+        return _scatter(sums, view)[1]
+
+    return _each_slot(view, jnp.sum(asked), visit, order)
+
+
+def _gradient_matrix(
+    fit: Fit, slots: Slots, cotangent: Terms, view: View, soft: bool
+) -> jax.Array:
+    """The linear map from ``[P; D]`` to the gradient of P (and Y), ``[C, B, d m, 2d]`` (F2)."""
+    regions = view.scale.regions
+    identity = jnp.broadcast_to(jnp.eye(regions.dim, dtype=fit.chol.dtype), fit.chol.shape)
+    slope = fit.centring.slope[..., None, None] * identity
+
+    def weight(value):
+        if isinstance(value, SymbolicZero):
+            value = jnp.zeros(value.shape, value.dtype)
+        per_slot = jnp.take_along_axis(value.T, slots.classes, axis=0)
+        return (slots.varies * per_slot * (math.prod(regions.stride) / regions.dim))[..., None, None]
+
+    def inverse(chol):
+        return gaussian.solve(chol, gaussian.solve(chol, identity), transposed=True)
+
+    precision = weight(cotangent.information) * inverse(fit.chol)  # g/d (M + alpha I)^-1
+    to_p = transpose(slope + fit.correction)
+    residual = [-matmul(precision, fit.correction), precision]  # times [P; D]
+    rows = [[-matmul(to_p, block) for block in residual]]
+    if soft:
+        entropy = weight(cotangent.entropy) * inverse(fit.chol_y)
+        rows.append([residual[0] + slope * entropy, residual[1] + entropy])
+    return _interleave(rows)
+
+
+def _add_gradients(
+    grads: list[Any], view: View, slots: Slots, fit: Fit, matrices: jax.Array
+) -> list[Any]:
+    """Adds one scale's gradients of inputs, targets and log-totals, slot by slot."""
+
+    def visit(k, grads):
+        inputs, targets, log_total = grads
+        classes, matrix = slots.classes[k], matrices[k]
+        planes = read_planes(view, classes)
+        centred = _centred(view, classes, Centring(*(c[k] for c in fit.centring)))
+        shift = matmul(matrix, fit.mean_z[k][..., None])[..., 0]
+        pulled = pull_back(centred, view.sweep, matrix, shift)
+        plane, per_pixel = planes.pull_probs(pulled[:, 0])
+        inputs = add_class(inputs, classes, plane)
+        if targets is not None:
+            targets = add_class(targets, classes, *planes.pull_targets(pulled[:, 1]))
+        return [inputs, targets, None if log_total is None else log_total + per_pixel]
+
+    return lax.fori_loop(0, slots.count, visit, grads)
+
+
+def _each_slot(
+    view: View,
+    count: jax.Array,
+    visit: Callable[[jax.Array], Any],
+    order: jax.Array | None = None,
+) -> Any:
+    """Stacks ``visit(k)`` of the first ``count`` slots (of ``order``), 0 for the others."""
+    classes = view.maps.inputs.shape[-1]
+
+    def step(i, stacked):
+        k = i if order is None else order[i]
+        return jax.tree.map(
+            lambda s, v: lax.dynamic_update_index_in_dim(s, v, k, 0), stacked, visit(k)
+        )
+
+    def start(value):
+        zeros = zeros_like_images(view.weights, value.shape[1:])
+        return jnp.broadcast_to(zeros, (classes, *value.shape))
+
+    stacked = jax.tree.map(start, jax.eval_shape(visit, jnp.int32(0)))
+    return lax.fori_loop(0, count, step, stacked)
+
+
+def _interleave(blocks: list[list[jax.Array]]) -> jax.Array:
+    """Block matrix ``[..., m d, n d]`` in the order of `strips`: component, then map."""
+    matrix = jnp.stack([jnp.stack(row, axis=-1) for row in blocks], axis=-3)  # [..., d, m, d, n]
+    *lead, d, m, _, n = matrix.shape
+    return matrix.reshape(*lead, d * m, d * n)
+
+
+def _where(condition: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
+    return jnp.where(condition[..., None, None], a, b)
