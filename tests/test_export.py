@@ -36,6 +36,10 @@ def test_loss_and_gradient_lower(ndim, platform, dtype, implementation):
     contractions = re.findall(r"stablehlo\.(?:dot_general|convolution).*", program)
     assert contractions
     for line in contractions:
-        assert line.count("HIGHEST") == 2, line
+        if "stablehlo.convolution" in line:
+            # Patches: the second operand is a kernel of zeros and ones, exact at any precision.
+            assert re.search(r"precision_config = \[#stablehlo<precision HIGHEST>", line), line
+        else:
+            assert line.count("HIGHEST") == 2, line
     # Host callbacks and library calls would tie the program to one platform.
     assert "custom_call" not in re.sub(r"stablehlo\.custom_call @(?:Sharding|SPMD)\w*", "", program)

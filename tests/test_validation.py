@@ -1,0 +1,281 @@
+"""Every public function x every kind of misuse: the exception, and what its message says.
+
+A message names the argument, what it got and what would work; the table spells out all three.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import rmi_jax
+
+SHAPE = (2, 9, 8, 3)
+MAPS = np.random.default_rng(0).uniform(0.1, 0.9, SHAPE).astype("float32")
+LABELS = np.zeros(SHAPE[:-1], "int32")
+KEY = jax.random.key(0)
+
+ARGUMENTS = {
+    "rmi_loss": {"logits": MAPS, "labels": LABELS},
+    "soft_rmi_loss": {"logits": MAPS, "targets": MAPS},
+    "region_information_loss": {"probs": MAPS, "targets": MAPS},
+    "region_mutual_information": {"probs": MAPS, "targets": MAPS},
+    "extract_regions": {"maps": MAPS, "region_size": 3},
+    "downsample": {"maps": MAPS, "factor": 2},
+}
+SOFT = ("soft_rmi_loss",)
+LOSSES = ("rmi_loss", "soft_rmi_loss")
+TERMS = ("region_information_loss", "region_mutual_information")
+ALL = LOSSES + TERMS
+EXTRACT, DOWNSAMPLE = ("extract_regions",), ("downsample",)
+
+
+def full(value, shape=SHAPE[:-1], dtype="float32"):
+    return np.full(shape, value, dtype)
+
+
+def maps_rows(functions, name):
+    """What can be wrong with a `[B, *S, C]` array."""
+    return [
+        (functions, {name: MAPS.tolist()}, TypeError, [name, "list", "asarray"]),
+        (functions, {name: None}, TypeError, [name, "NoneType", "asarray"]),
+        (functions, {name: MAPS.astype("int32")}, TypeError, [name, "int32", "astype"]),
+        (functions, {name: MAPS.astype("complex64")}, TypeError, [name, "complex64", "astype"]),
+        (functions, {name: MAPS > 0.5}, TypeError, [name, "bool", "astype"]),
+        (functions, {name: MAPS[0, 0]}, ValueError, [name, "(8, 3)", "spatial"]),
+        (functions, {name: MAPS[None, None]}, ValueError, [name, "(1, 1, 2, 9, 8, 3)", "spatial"]),
+        (functions, {name: MAPS[:0]}, ValueError, [name, "(0, 9, 8, 3)", "empty"]),
+        (functions, {name: MAPS[..., :0]}, ValueError, [name, "(2, 9, 8, 0)", "empty"]),
+    ]
+
+
+def sides_rows(functions, name):
+    """What can be wrong with an int, or one int per spatial axis."""
+    return [
+        (functions, {name: 0}, ValueError, [name, "got 0", "at least 1"]),
+        (functions, {name: -2}, ValueError, [name, "got -2", "at least 1"]),
+        (functions, {name: (2, 0)}, ValueError, [name, "got 0", "at least 1"]),
+        (functions, {name: 1.5}, TypeError, [name, "1.5", "must be an int"]),
+        (functions, {name: "3"}, TypeError, [name, "'3'", "must be an int"]),
+        (functions, {name: None}, TypeError, [name, "None", "must be an int"]),
+        (functions, {name: True}, TypeError, [name, "True", "must be an int"]),
+        (functions, {name: (1,)}, ValueError, [name, "(1,)", "one int per spatial axis (2"]),
+        (functions, {name: (1, 1, 1)}, ValueError, [name, "(1, 1, 1)", "one int per spatial axis"]),
+        (functions, {name: ()}, ValueError, [name, "()", "one int per spatial axis"]),
+    ]
+
+
+def real_rows(functions, name):
+    """What can be wrong with a real scalar that may not be negative."""
+    return [
+        (functions, {name: -0.1}, ValueError, [name, "-0.1"]),
+        (functions, {name: np.float32(np.nan)}, ValueError, [name, "nan", "finite"]),
+        (functions, {name: float("inf")}, ValueError, [name, "inf", "finite"]),
+        (functions, {name: jnp.float32(-2)}, ValueError, [name, "-2.0"]),
+        (functions, {name: "0.5"}, TypeError, [name, "'0.5'", "real number"]),
+        (functions, {name: 1j}, TypeError, [name, "1j", "real number"]),
+        (functions, {name: np.complex64(1)}, ValueError, [name, "complex64", "real scalar"]),
+        (functions, {name: True}, TypeError, [name, "True", "real number"]),
+        (functions, {name: full(1, (2,))}, ValueError, [name, "(2,)", "real scalar"]),
+    ]
+
+
+def choice_rows(functions, name, choices, *wrong):
+    return [
+        (functions, {name: value}, ValueError, [name, repr(value), *map(repr, choices)])
+        for value in (*wrong, None, 1)
+        if not (value is None and name == "implementation")
+    ]
+
+
+def switch_rows(functions, name):
+    return [
+        (functions, {name: value}, TypeError, [name, repr(value), "True or False"])
+        for value in (1, None, "yes")
+    ]
+
+
+MISUSE = [
+    # The arrays.
+    *maps_rows(LOSSES, "logits"),
+    *maps_rows(TERMS, "probs"),
+    *maps_rows(SOFT + TERMS, "targets"),
+    *maps_rows(EXTRACT + DOWNSAMPLE, "maps"),
+    (SOFT + TERMS, {"targets": MAPS[:1]}, ValueError, ["targets", "(1, 9, 8, 3)", str(SHAPE)]),
+    (SOFT + TERMS, {"targets": MAPS * 255}, ValueError, ["targets", "[0, 1]", "divide"]),
+    (SOFT + TERMS, {"targets": MAPS - 1}, ValueError, ["targets", "[0, 1]", "from -0."]),
+    (TERMS, {"probs": 20 * MAPS - 10}, ValueError, ["probs", "[0, 1]", "sigmoid"]),
+    (
+        LOSSES[:1],
+        {"labels": MAPS[..., 0]},
+        TypeError,
+        ["labels", "float32", "soft_rmi_loss"],
+    ),
+    (LOSSES[:1], {"labels": LABELS > 0}, TypeError, ["labels", "bool", "integers"]),
+    (LOSSES[:1], {"labels": LABELS.tolist()}, TypeError, ["labels", "list", "asarray"]),
+    (LOSSES[:1], {"labels": MAPS.astype(int)}, ValueError, ["labels", str(SHAPE), "(2, 9, 8)"]),
+    (LOSSES[:1], {"labels": LABELS[:, 1:]}, ValueError, ["labels", "(2, 8, 8)", "(2, 9, 8)"]),
+    (
+        LOSSES[:1],
+        {"logits": MAPS[..., :1]},
+        ValueError,
+        ["logits", "got 1", "soft_rmi_loss"],
+    ),
+    (
+        SOFT,
+        {"logits": MAPS[..., :1], "targets": MAPS[..., :1], "activation": "softmax"},
+        ValueError,
+        ["softmax", "1 class", "sigmoid"],
+    ),
+    # The mix.
+    *real_rows(LOSSES, "bce_weight"),
+    *real_rows(LOSSES, "rmi_weight"),
+    (LOSSES, {"bce_weight": None}, TypeError, ["bce_weight", "None", "real number"]),
+    (LOSSES, {"bce_weight": 1.5}, ValueError, ["bce_weight", "1.5", "rmi_weight"]),
+    (LOSSES, {"class_weights": full(1, (2,))}, ValueError, ["class_weights", "(2,)", "(3,)"]),
+    (LOSSES, {"class_weights": 1.0}, ValueError, ["class_weights", "()", "(3,)"]),
+    (LOSSES, {"class_weights": full(-1, (3,))}, ValueError, ["class_weights", "-1.0", "negative"]),
+    (LOSSES, {"class_weights": full(np.nan, (3,))}, ValueError, ["class_weights", "nan", "finite"]),
+    (LOSSES, {"class_weights": "abc"}, TypeError, ["class_weights", "'abc'"]),
+    (
+        LOSSES,
+        {"class_weights": full(1, (3,), "complex64")},
+        TypeError,
+        ["class_weights", "complex64", "real"],
+    ),
+    *choice_rows(LOSSES, "reduction", ("mean", "none"), "sum", "Mean"),
+    *choice_rows(LOSSES, "activation", ("sigmoid", "softmax"), "relu", "identity"),
+    *switch_rows(LOSSES, "has_aux"),
+    (LOSSES, {"axis_name": 3}, TypeError, ["axis_name", "3"]),
+    # The region term.
+    *sides_rows(ALL, "region_size"),
+    *sides_rows(ALL, "dilation"),
+    *sides_rows(ALL, "region_stride"),
+    (ALL, {"region_size": 4, "factor": 4}, ValueError, ["region_size", "(4, 4)", "smaller"]),
+    (ALL, {"dilation": 5, "factor": 1}, ValueError, ["dilation", "(11, 11)", "smaller"]),
+    (ALL, {"region_size": (1, 9), "factor": 1}, ValueError, ["region_size", "(9, 8)", "smaller"]),
+    (ALL, {"factor": 0}, ValueError, ["factor", "got 0", "at least 1"]),
+    (ALL, {"factor": (1, -2)}, ValueError, ["factor", "got -2", "at least 1"]),
+    (ALL, {"factor": 2.0}, TypeError, ["factor", "2.0", "must be an int"]),
+    (ALL, {"factor": (1, 2.0)}, TypeError, ["factor", "2.0", "must be an int"]),
+    (ALL, {"factor": "2"}, TypeError, ["factor", "'2'", "must be an int"]),
+    (ALL, {"factor": None}, TypeError, ["factor", "None", "must be an int"]),
+    (ALL, {"factor": ()}, ValueError, ["factor", "empty", "1"]),
+    (
+        ALL,
+        {"factor": ((1, 2, 2),)},
+        ValueError,
+        ["factor", "(1, 2, 2)", "one int per spatial axis"],
+    ),
+    (ALL, {"factor": 64}, ValueError, ["factor", "64", "(9, 8)", "smaller"]),
+    (
+        ALL,
+        {"factor": 9, "downsampling": "interpolate"},
+        ValueError,
+        ["factor", "9", "(9, 8)", "smaller"],
+    ),
+    (
+        ALL,
+        {"factor": (1, 2), "scale_weights": (1.0,)},
+        ValueError,
+        ["scale_weights", "(2,)", "(1,)"],
+    ),
+    (ALL, {"scale_weights": (0.5, 0.5)}, ValueError, ["scale_weights", "(1,)", "(2,)"]),
+    (ALL, {"scale_weights": 1.0}, ValueError, ["scale_weights", "()", "(1,)"]),
+    (ALL, {"scale_weights": (-1.0,)}, ValueError, ["scale_weights", "-1.0", "negative"]),
+    (ALL, {"scale_weights": (np.inf,)}, ValueError, ["scale_weights", "inf", "finite"]),
+    (ALL, {"scale_weights": "1"}, TypeError, ["scale_weights", "'1'"]),
+    *choice_rows(ALL, "downsampling", ("avg", "max", "interpolate"), "mean", "nearest"),
+    *choice_rows(ALL, "ignored", ("exclude", "zero"), "skip"),
+    *choice_rows(ALL, "implementation", ("patches", "streaming"), "fast", "Patches"),
+    *real_rows(ALL, "jitter"),
+    (ALL, {"jitter": 0.0}, ValueError, ["jitter", "0.0", "positive"]),
+    (ALL, {"where": full(True)[:1]}, ValueError, ["where", "(1, 9, 8)", "(2, 9, 8)"]),
+    (ALL, {"where": full(1, SHAPE)}, ValueError, ["where", str(SHAPE), "(2, 9, 8)"]),
+    (ALL, {"where": full(True).tolist()}, TypeError, ["where", "list", "asarray"]),
+    (ALL, {"where": full(1, dtype="complex64")}, TypeError, ["where", "complex64", "mask"]),
+    (ALL, {"where": full(-1)}, ValueError, ["where", "-1.0", "negative"]),
+    (ALL, {"where": full(np.nan)}, ValueError, ["where", "nan", "finite"]),
+    *switch_rows(LOSSES + TERMS[:1], "zero_floor"),
+    *switch_rows(TERMS[1:], "normalize"),
+    (ALL, {"region_key": 0}, TypeError, ["region_key", "int 0", "jax.random.key"]),
+    (ALL, {"region_key": full(0)}, TypeError, ["region_key", "jax.random.key"]),
+    (ALL, {"region_key": jax.random.split(KEY, 2)}, TypeError, ["region_key", "jax.random.key"]),
+    (ALL, {"axis": 0}, ValueError, ["axis", "got 0", "batch"]),
+    (ALL, {"axis": -4}, ValueError, ["axis", "got -4", "batch"]),
+    (ALL, {"axis": 4}, ValueError, ["axis", "got 4", "4-D"]),
+    (ALL, {"axis": 1.0}, TypeError, ["axis", "1.0", "int"]),
+    (ALL, {"axis": None}, TypeError, ["axis", "None", "int"]),
+    (ALL, {"axis": True}, TypeError, ["axis", "True", "int"]),
+    # The steps before the statistics.
+    *sides_rows(EXTRACT, "region_size"),
+    *sides_rows(EXTRACT, "dilation"),
+    *sides_rows(EXTRACT, "stride"),
+    (EXTRACT, {"region_size": 10}, ValueError, ["region_size", "(10, 10)", "(9, 8)"]),
+    (EXTRACT, {"dilation": 4}, ValueError, ["dilation", "(9, 9)", "(9, 8)"]),
+    *sides_rows(DOWNSAMPLE, "factor"),
+    (
+        DOWNSAMPLE,
+        {"factor": 9, "method": "nearest"},
+        ValueError,
+        ["factor", "9", "(9, 8)", "smaller"],
+    ),
+    *choice_rows(DOWNSAMPLE, "method", ("avg", "max", "interpolate", "nearest"), "mean"),
+    (DOWNSAMPLE, {"where": full(1)}, TypeError, ["where", "float32", "boolean"]),
+    (DOWNSAMPLE, {"where": full(True, SHAPE, bool)}, ValueError, ["where", str(SHAPE)]),
+    # Names that do not exist are Python's own business, but must not pass.
+    (tuple(ARGUMENTS), {"radius": 3}, TypeError, ["radius", "unexpected keyword"]),
+]
+
+
+def row_id(row):
+    name, change = row[0], row[1]
+    values = ",".join(f"{k}={v}"[:24] if np.ndim(v) == 0 else k for k, v in change.items())
+    return f"{name}-{values}"
+
+
+ROWS = [
+    (name, change, exception, fragments)
+    for functions, change, exception, fragments in MISUSE
+    for name in functions
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "exception", "fragments"), ROWS, ids=[row_id(row) for row in ROWS]
+)
+def test_misuse_raises_a_helpful_message(name, change, exception, fragments):
+    arguments = {**ARGUMENTS[name], **change}
+    positional = [arguments.pop(argument) for argument in ARGUMENTS[name]]
+    with pytest.raises(exception) as raised:
+        getattr(rmi_jax, name)(*positional, **arguments)
+    message = str(raised.value)
+    assert type(raised.value) is exception
+    assert [part for part in fragments if part not in message] == [], message
+
+
+@pytest.mark.parametrize("name", ["region_size", "dilation", "factor", "region_stride", "axis"])
+@pytest.mark.parametrize("function", ALL)
+def test_a_traced_value_where_a_static_one_is_needed(function, name):
+    positional = ARGUMENTS[function].values()
+
+    def loss_fn(value):
+        return getattr(rmi_jax, function)(*positional, **{name: value})
+
+    with pytest.raises(TypeError) as raised:
+        jax.eval_shape(loss_fn, 2)
+    assert name in str(raised.value)
+    assert "static" in str(raised.value)
+
+
+@pytest.mark.parametrize("function", LOSSES)
+@pytest.mark.parametrize("name", ["zero_floor", "has_aux"])
+def test_a_traced_switch(function, name):
+    positional = ARGUMENTS[function].values()
+    with pytest.raises(TypeError, match=name):
+        jax.eval_shape(lambda on: getattr(rmi_jax, function)(*positional, **{name: on}), True)
+
+
+@pytest.mark.parametrize("function", ARGUMENTS)
+def test_the_arguments_of_the_table_are_valid(function):
+    assert np.all(np.isfinite(getattr(rmi_jax, function)(*ARGUMENTS[function].values())))
