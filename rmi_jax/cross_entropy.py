@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rmi_jax.activations import softplus
+from rmi_jax.activations import sigmoid, softmax, softplus
+from rmi_jax.slots import class_sums
 
 
 def cross_entropy(
@@ -21,7 +22,7 @@ def cross_entropy(
     """Cross entropy in nats per image and class, over (sum of pixel weights + 1).
 
     Args:
-      logits: ``[B, *S, C]``.
+      logits: ``[B, *S, C]``, finite even where ignored.
       targets: integer labels ``[B, *S]`` or target maps ``[B, *S, C]``.
       weights: pixel weights ``[B, *S]``, 0 where ignored, or None.
       activation: ``"sigmoid"`` or ``"softmax"``.
@@ -31,29 +32,66 @@ def cross_entropy(
       ``[B, C]``: its sum over classes, averaged over the images, is the paper's scalar.
     """
     dtype = jnp.promote_types(logits.dtype, jnp.float32)
+    logits = logits.astype(dtype)
     if weights is None:
         weights = jnp.ones(logits.shape[:-1], dtype)
-    # Two `where`s, so that not even a NaN under the mask reaches the value or the gradient.
-    valid = (weights > 0)[..., None]
-    logits = jnp.where(valid, logits, 0).astype(dtype)
-    if targets.ndim < logits.ndim:
-        is_label = targets[..., None] == jnp.arange(logits.shape[-1])
-
-        def at_target(values):
-            return jnp.where(is_label, values, 0)
-    else:
-
-        def at_target(values):
-            return targets * values
-
-    if activation == "sigmoid":
-        losses = softplus(logits) - at_target(logits)
-    else:
-        losses = at_target(jax.nn.logsumexp(logits, axis=-1, keepdims=True) - logits)
-
     images, total = jnp.asarray(logits.shape[0], dtype), jnp.sum(weights)
     if axis_name is not None:
         images, total = lax.psum((images, total), axis_name)
-    # Normalized before the sum, which would overflow float32 for the largest logits allowed.
-    share = (weights * (images / (total + 1)))[..., None]
-    return jnp.sum(jnp.where(valid, losses, 0) * share, axis=tuple(range(1, logits.ndim - 1)))
+    # Normalized before any sum, which would overflow float32 for the largest logits allowed.
+    share = weights * (images / (total + 1))
+
+    if targets.ndim < logits.ndim:
+        per_class = _sigmoid_labels if activation == "sigmoid" else _softmax_labels
+        return per_class(logits, targets, share)
+    if activation == "sigmoid":
+        return _image_sums(softplus(logits) - targets * logits, share)
+    return _image_sums(targets * (_log_total(logits) - logits), share)
+
+
+def _image_sums(maps: jax.Array, share: jax.Array) -> jax.Array:
+    return jnp.sum(maps * share[..., None], axis=tuple(range(1, maps.ndim - 1)))
+
+
+def _log_total(logits: jax.Array) -> jax.Array:
+    return jax.nn.logsumexp(logits, axis=-1, keepdims=True)
+
+
+def _at_label(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    return jnp.take_along_axis(logits, labels[..., None], axis=-1, mode="clip")
+
+
+def _is_label(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    return labels[..., None] == jnp.arange(logits.shape[-1])
+
+
+# For integer labels the value gathers the logits at the labels. The derivatives are written in
+# one elementwise expression each: transposed, a gather would scatter, and a sum of two terms
+# would hold two arrays of the size of the logits.
+
+
+@jax.custom_jvp
+def _sigmoid_labels(logits: jax.Array, labels: jax.Array, share: jax.Array) -> jax.Array:
+    at_labels = _at_label(logits, labels)[..., 0] * share
+    return _image_sums(softplus(logits), share) - class_sums(at_labels, labels, logits.shape[-1])
+
+
+@_sigmoid_labels.defjvp
+def _sigmoid_labels_jvp(primals, tangents):
+    logits, labels, share = primals
+    slope = sigmoid(logits) - _is_label(logits, labels)
+    return _sigmoid_labels(*primals), _image_sums(slope * tangents[0], share)
+
+
+@jax.custom_jvp
+def _softmax_labels(logits: jax.Array, labels: jax.Array, share: jax.Array) -> jax.Array:
+    losses = _log_total(logits) - _at_label(logits, labels)
+    return class_sums(losses[..., 0] * share, labels, logits.shape[-1])
+
+
+@_softmax_labels.defjvp
+def _softmax_labels_jvp(primals, tangents):
+    logits, labels, share = primals
+    slope = softmax(logits) - _is_label(logits, labels)
+    tangent = jnp.sum(slope * tangents[0], axis=-1)
+    return _softmax_labels(*primals), class_sums(tangent * share, labels, logits.shape[-1])
