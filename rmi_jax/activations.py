@@ -29,6 +29,20 @@ def _softplus_jvp(primals, tangents):
 
 
 @jax.custom_jvp
+def log_total(logits: jax.Array) -> jax.Array:
+    """``log(sum(exp(logits)))`` over the last axis, ``[B, *S]``."""
+    return jax.nn.logsumexp(logits, axis=-1)
+
+
+@log_total.defjvp
+def _log_total_jvp(primals, tangents):
+    (logits,), (tangent,) = primals, tangents
+    total = log_total(logits)
+    # From the total, not from the terms of the sum: nothing of the size of the logits is kept.
+    return total, jnp.sum(jnp.exp(logits - total[..., None]) * tangent, axis=-1)
+
+
+@jax.custom_jvp
 def softmax(logits: jax.Array) -> jax.Array:
     """Softmax over the last axis."""
     return jax.nn.softmax(logits, axis=-1)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rmi_jax.activations import sigmoid, softmax, softplus
+from rmi_jax.activations import log_total, sigmoid, softmax, softplus
 from rmi_jax.slots import class_sums
 
 
@@ -46,19 +46,15 @@ def cross_entropy(
         return per_class(logits, targets, share)
     if activation == "sigmoid":
         return _image_sums(softplus(logits) - targets * logits, share)
-    return _image_sums(targets * (_log_total(logits) - logits), share)
+    return _image_sums(targets * (log_total(logits)[..., None] - logits), share)
 
 
 def _image_sums(maps: jax.Array, share: jax.Array) -> jax.Array:
     return jnp.sum(maps * share[..., None], axis=tuple(range(1, maps.ndim - 1)))
 
 
-def _log_total(logits: jax.Array) -> jax.Array:
-    return jax.nn.logsumexp(logits, axis=-1, keepdims=True)
-
-
 def _at_label(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    return jnp.take_along_axis(logits, labels[..., None], axis=-1, mode="clip")
+    return jnp.take_along_axis(logits, labels[..., None], axis=-1, mode="clip")[..., 0]
 
 
 def _is_label(logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -72,7 +68,7 @@ def _is_label(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
 @jax.custom_jvp
 def _sigmoid_labels(logits: jax.Array, labels: jax.Array, share: jax.Array) -> jax.Array:
-    at_labels = _at_label(logits, labels)[..., 0] * share
+    at_labels = _at_label(logits, labels) * share
     return _image_sums(softplus(logits), share) - class_sums(at_labels, labels, logits.shape[-1])
 
 
@@ -85,8 +81,8 @@ def _sigmoid_labels_jvp(primals, tangents):
 
 @jax.custom_jvp
 def _softmax_labels(logits: jax.Array, labels: jax.Array, share: jax.Array) -> jax.Array:
-    losses = _log_total(logits) - _at_label(logits, labels)
-    return class_sums(losses[..., 0] * share, labels, logits.shape[-1])
+    losses = log_total(logits) - _at_label(logits, labels)
+    return class_sums(losses * share, labels, logits.shape[-1])
 
 
 @_softmax_labels.defjvp

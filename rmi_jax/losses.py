@@ -241,7 +241,10 @@ def _objective(
 ) -> Any:
     bce_weight, rmi_weight, class_weights = _checked_mix(mix, logits.shape[-1])
     activation = options.scales[0].activation
-    entropy = cross_entropy(logits, targets, weights, activation, mix.axis_name)
+    if isinstance(bce_weight, int | float) and bce_weight == 0 and not mix.has_aux:
+        entropy = jnp.zeros((), options.jitter.dtype)
+    else:
+        entropy = cross_entropy(logits, targets, weights, activation, mix.axis_name)
     terms = region_terms(logits, targets, weights, options, active=rmi_weight != 0)
     rmi = terms.information if mix.zero_floor else terms.information + floor(options)
 

@@ -17,9 +17,10 @@ from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
 from rmi_jax import gaussian
+from rmi_jax.activations import log_total
 from rmi_jax.gaussian import Conditional, Scatter, Terms, matmul, transpose
 from rmi_jax.geometry import Maps, Scale
-from rmi_jax.planes import View, add_class, make_view, read_planes
+from rmi_jax.planes import Planes, View, add_class, make_view, read_planes
 from rmi_jax.slots import Slots, by_class, make_slots
 from rmi_jax.strips import Moments, moments, pull_back, zeros_like_images
 
@@ -49,11 +50,11 @@ class Fit(NamedTuple):
 def region_terms(maps: Maps, jitter: jax.Array, scales: tuple[Scale, ...]) -> list[Terms]:
     """RMI of every scale, image and class (paper eq. 13-15)."""
     inputs, targets, *rest = maps
-    log_total = None
+    total = None
     if scales[0].activation == "softmax":
         # An argument of its own: through its gradient the classes compete.
-        log_total = jax.nn.logsumexp(inputs.astype(jitter.dtype), axis=-1)
-    return _streaming(scales, inputs, targets, log_total, rest, jitter)
+        total = log_total(inputs.astype(jitter.dtype))
+    return _streaming(scales, inputs, targets, total, rest, jitter)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -98,8 +99,9 @@ def _fit(
     identity = jnp.eye(scale.regions.dim, dtype=jitter.dtype)
 
     def visit(k):
-        centring = _centring(view, slots.classes[k], jitter)
-        sums = moments(_centred(view, slots.classes[k], centring), view.sweep)
+        planes = read_planes(view, slots.classes[k])
+        centring = _centring(planes, view.weights, jitter)
+        sums = moments(_centred(planes, centring), view.sweep)
         return (centring, *_scatter(sums, view))
 
     centring, mean_z, scatter = _each_slot(view, slots.count, visit)
@@ -118,21 +120,21 @@ def _fit(
     return Terms(*terms), (slots, Fit(centring, mean_z, correction, conditional.chol, chol_y))
 
 
-def _centring(view: View, classes: jax.Array, jitter: jax.Array) -> Centring:
+def _centring(planes: Planes, weights: jax.Array, jitter: jax.Array) -> Centring:
     """Means over the cells, and the slope that brings the prediction closest to the truth."""
-    p, y, *_ = read_planes(view, classes)
+    p, y, *_ = planes
     axes = tuple(range(1, p.ndim))
-    total = jnp.sum(view.weights, axis=axes, keepdims=True)
-    share = view.weights / jnp.where(total > 0, total, 1)
+    total = jnp.sum(weights, axis=axes, keepdims=True)
+    share = weights / jnp.where(total > 0, total, 1)
     means = [jnp.sum(share * m, axis=axes, keepdims=True) for m in (p, y)]
     p, y = (m - mean for m, mean in zip((p, y), means, strict=True))
-    yp, pp = (jnp.sum(view.weights * m * p, axis=axes) for m in (y, p))
+    yp, pp = (jnp.sum(weights * m * p, axis=axes) for m in (y, p))
     return Centring(*(jnp.squeeze(mean, axes) for mean in means), yp / (pp + jitter))
 
 
-def _centred(view: View, classes: jax.Array, centring: Centring) -> jax.Array:
+def _centred(planes: Planes, centring: Centring) -> jax.Array:
     """Centred probabilities and errors, ``[B, 2, *cells]``."""
-    p, y, *_ = read_planes(view, classes)
+    p, y, *_ = planes
     mean_p, mean_y, slope = (c.reshape(-1, *[1] * (p.ndim - 1)) for c in centring)
     p = p - mean_p
     return jnp.stack([p, (y - mean_y) - slope * p], axis=1)
@@ -162,7 +164,8 @@ def _residual_scatter(
         g = first.correction[k]
         identity = jnp.broadcast_to(jnp.eye(g.shape[-1], dtype=g.dtype), g.shape)
         mix = _interleave([[identity, jnp.zeros_like(g)], [-g, identity]])
-        sums = moments(_centred(view, slots.classes[k], here), view.sweep, mix)
+        planes = read_planes(view, slots.classes[k])
+        sums = moments(_centred(planes, here), view.sweep, mix)
         return _scatter(sums, view)[1]
 
     return _each_slot(view, jnp.sum(asked), visit, order)
@@ -204,7 +207,7 @@ def _add_gradients(
         inputs, targets, log_total = grads
         classes, matrix = slots.classes[k], matrices[k]
         planes = read_planes(view, classes)
-        centred = _centred(view, classes, Centring(*(c[k] for c in fit.centring)))
+        centred = _centred(planes, Centring(*(c[k] for c in fit.centring)))
         shift = matmul(matrix, fit.mean_z[k][..., None])[..., 0]
         pulled = pull_back(centred, view.sweep, matrix, shift)
         plane, per_pixel = planes.pull_probs(pulled[:, 0])
