@@ -5,8 +5,8 @@ factorizations are written out as loops over columns, because ``jnp.linalg`` fai
 sharded batch and refuses bfloat16; unrolled, they would take a minute to compile at d = 27.
 
 Notation (docs/theory): ``P`` and ``Y`` are centred region vectors of prediction and truth,
-``D = Y - W0 P`` the errors left by a first guess ``W0`` of the regression matrix, and alpha the
-jitter. ``A = P P' + alpha I``, ``M = Y Y' - Y P' A^-1 P Y'``.
+``D = T (Y - W0 P)`` the errors left by a first guess ``W0`` of the regression matrix, alpha is the
+jitter, ``A = P P' + alpha I``, ``M = Y Y' - Y P' A^-1 P Y'``.
 """
 
 from typing import NamedTuple
@@ -24,12 +24,19 @@ class Scatter(NamedTuple):
     dd: jax.Array  # D D'
 
 
-class Conditional(NamedTuple):
-    """The regression of truth on prediction, as factors of its two positive matrices."""
+class Frame(NamedTuple):
+    """What the errors are measured in: ``D = T (Y - W0 P)``."""
 
-    correction: jax.Array  # G = F A^-1, with W = W0 + G the regression matrix
+    guess: jax.Array  # W0
+    transform: jax.Array  # T, lower triangular
+
+
+class Conditional(NamedTuple):
+    """The regression of truth on prediction."""
+
+    step: jax.Array  # W - W0, with W = Y P' A^-1
     chol: jax.Array  # lower Cholesky factor of M + alpha I
-    cancellation: jax.Array  # [...] how far below the scatter of D the smallest pivot fell
+    cancellation: jax.Array  # [...] how far the smallest pivot fell below the scatter of D
 
 
 class Terms(NamedTuple):
@@ -56,14 +63,15 @@ def _repaired(value: jax.Array, repair: jax.Array) -> jax.Array:
 
 
 def cholesky(a: jax.Array, floor: jax.Array) -> jax.Array:
-    """Lower Cholesky factor of ``a >= floor * I``; a pivot that rounding took below is lifted."""
+    """Lower Cholesky factor; pivots that rounding took below ``floor`` ``[..., d]`` are lifted."""
     index = jnp.arange(a.shape[-1])
+    floor = jnp.broadcast_to(floor, a.shape[:-1])
 
     def eliminate(j, state):
         rest, chol = state
         column = _at(rest, j, -1)
         pivot = _at(column, j, -1)
-        root = jnp.sqrt(_repaired(pivot, jnp.maximum(pivot, floor)))[..., None]
+        root = jnp.sqrt(_repaired(pivot, jnp.maximum(pivot, _at(floor, j, -1))))[..., None]
         column = jnp.where(index > j, column / root, jnp.where(index == j, root, 0))
         rest = rest - column[..., :, None] * column[..., None, :]
         return rest, jnp.where(index == j, column[..., :, None], chol)
@@ -90,37 +98,38 @@ def _at(a: jax.Array, j: jax.Array, axis: int) -> jax.Array:
     return lax.dynamic_index_in_dim(a, j, axis, keepdims=False)
 
 
-def condition(scatter: Scatter, guess: jax.Array, jitter: jax.Array) -> Conditional:
+def condition(scatter: Scatter, frame: Frame, jitter: jax.Array) -> Conditional:
     """Conditions truth on prediction without the textbook's cancellation (docs/theory, F1b).
 
-    With ``F = D P' - alpha W0``, exactly and for any guess ``W0``,
-    ``W = W0 + F A^-1`` and ``M + alpha I = D D' + alpha (I + W0 W0') - F A^-1 F'``.
+    With ``V = T W0`` and ``F = D P' - alpha V``, exactly and in any frame,
+    ``T (W - W0) = F A^-1`` and
+    ``T (M + alpha I) T' = D D' + alpha (T T' + V V') - F A^-1 F'``.
 
     Args:
       scatter: scatter matrices of the centred ``P`` and ``D``.
-      guess: ``W0`` ``[..., d, d]``; the slope times the identity in a first pass.
+      frame: what D is measured in; the slope times the identity and no transform at first.
       jitter: alpha, a scalar.
     """
-    jitter_eye = jitter * jnp.eye(guess.shape[-1], dtype=guess.dtype)
-    chol_a = cholesky(scatter.pp + jitter_eye, jitter)
-    f = scatter.dp - jitter * guess
-    t = solve(chol_a, transpose(f))
-    unexplained = scatter.dd + jitter * matmul(guess, transpose(guess)) + jitter_eye
-    m = unexplained - matmul(transpose(t), t)
-    # M is positive semidefinite, so |M_ij| <= sqrt(M_ii M_jj): without this bound a lifted pivot
-    # can still leave entries so large that the next columns overflow.
-    scale = lax.stop_gradient(jnp.sqrt(jnp.maximum(jnp.diagonal(m, axis1=-2, axis2=-1) - jitter, 0)))
-    bound = scale[..., :, None] * scale[..., None, :] + jitter_eye
-    m = _repaired(m, jnp.clip(m, -bound, bound))
-    chol = cholesky(m, jitter)
-    before = jnp.diagonal(unexplained, axis1=-2, axis2=-1)
-    pivots = jnp.square(jnp.diagonal(chol, axis1=-2, axis2=-1))
-    return Conditional(transpose(solve(chol_a, t, transposed=True)), chol, jnp.max(before / pivots, axis=-1))
+    guess, t = frame
+    chol_a = cholesky(scatter.pp + jitter * jnp.eye(t.shape[-1], dtype=t.dtype), jitter)
+    v, noise = matmul(t, guess), jitter * matmul(t, transpose(t))
+    whitened = solve(chol_a, transpose(scatter.dp - jitter * v))
+    unexplained = scatter.dd + jitter * matmul(v, transpose(v)) + noise
+    m = unexplained - matmul(transpose(whitened), whitened)
+    # T M T' is positive semidefinite, so no entry exceeds the geometric mean of two diagonals:
+    # without this bound a lifted pivot can leave entries so large that later columns overflow.
+    diagonal = jnp.maximum(_diagonal(m - noise), 0)
+    bound = lax.stop_gradient(jnp.sqrt(diagonal[..., :, None]) * jnp.sqrt(diagonal[..., None, :]))
+    m = _repaired(m, noise + jnp.clip(m - noise, -bound, bound))
+    chol = cholesky(m, jitter * jnp.square(_diagonal(t)))
+    cancellation = jnp.max(_diagonal(unexplained) / jnp.square(_diagonal(chol)), axis=-1)
+    step = solve(t, transpose(solve(chol_a, whitened, transposed=True)))
+    return Conditional(step, solve(t, chol), cancellation)
 
 
 def log_det(chol: jax.Array, unit: jax.Array) -> jax.Array:
     """``log det(L L' / unit)`` in nats; exactly 0 where ``L L' = unit I``."""
-    return jnp.sum(jnp.log(jnp.square(jnp.diagonal(chol, axis1=-2, axis2=-1)) / unit), axis=-1)
+    return jnp.sum(jnp.log(jnp.square(_diagonal(chol)) / unit), axis=-1)
 
 
 def terms(
@@ -143,6 +152,10 @@ def truth_scatter(scatter: Scatter, guess: jax.Array, jitter: jax.Array) -> jax.
     explained = matmul(matmul(guess, scatter.pp), transpose(guess))
     yy = scatter.dd + cross + transpose(cross) + explained
     return yy + jitter * jnp.eye(yy.shape[-1], dtype=yy.dtype)
+
+
+def _diagonal(a: jax.Array) -> jax.Array:
+    return jnp.diagonal(a, axis1=-2, axis2=-1)
 
 
 def _trace(a: jax.Array) -> jax.Array:

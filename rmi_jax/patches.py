@@ -64,8 +64,9 @@ def _pair_terms(
         gaussian.matmul(weighted.T, p),
         gaussian.matmul(weighted.T, errors),
     )
-    guess = slope * jnp.eye(regions.dim, dtype=p.dtype)
-    chol = gaussian.condition(scatter, guess, jitter).chol
+    identity = jnp.eye(regions.dim, dtype=p.dtype)
+    guess = slope * identity
+    chol = gaussian.condition(scatter, gaussian.Frame(guess, identity), jitter).chol
     chol_y = gaussian.cholesky(gaussian.truth_scatter(scatter, guess, jitter), jitter)
     return gaussian.terms(scatter, guess, chol, chol_y, jitter)
 

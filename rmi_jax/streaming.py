@@ -18,7 +18,7 @@ from jax.custom_derivatives import SymbolicZero
 
 from rmi_jax import gaussian
 from rmi_jax.activations import log_total
-from rmi_jax.gaussian import Conditional, Scatter, Terms, matmul, transpose
+from rmi_jax.gaussian import Frame, Scatter, Terms, matmul, transpose
 from rmi_jax.geometry import Maps, Scale
 from rmi_jax.planes import Planes, View, add_class, make_view, read_planes
 from rmi_jax.slots import Slots, by_class, make_slots
@@ -26,7 +26,7 @@ from rmi_jax.strips import Moments, moments, pull_back, zeros_like_images
 
 # Where conditioning leaves less than one part in this of the errors' scatter, its float32 sums
 # have lost digits that matter, and a second pass sums the residuals themselves.
-_CANCELLATION = 100.0
+_CANCELLATION = 1e3
 
 
 class Centring(NamedTuple):
@@ -96,7 +96,6 @@ def _fit(
     """Statistics of every slot, then the conditioning of all of them at once."""
     view = make_view(maps, log_total, scale, jitter.dtype)
     slots = make_slots(maps, scale)
-    identity = jnp.eye(scale.regions.dim, dtype=jitter.dtype)
 
     def visit(k):
         planes = read_planes(view, slots.classes[k])
@@ -105,19 +104,26 @@ def _fit(
         return (centring, *_scatter(sums, view))
 
     centring, mean_z, scatter = _each_slot(view, slots.count, visit)
+    identity = jnp.broadcast_to(jnp.eye(scale.regions.dim, dtype=jitter.dtype), scatter.pp.shape)
     guess = centring.slope[..., None, None] * identity
-    first = gaussian.condition(scatter, guess, jitter)
+    first = gaussian.condition(scatter, Frame(guess, identity), jitter)
+    # The residuals of a close fit, whitened, have no digits to lose.
     again = slots.varies & (first.cancellation > _CANCELLATION)
-    residual = _residual_scatter(view, slots, centring, first, again)
-    refined = jax.tree.map(partial(_where, again), residual, scatter)
-    refined_guess = guess + _where(again, first.correction, jnp.zeros_like(guess))
-    conditional = gaussian.condition(refined, refined_guess, jitter)
-
+    close = Frame(guess + first.step, gaussian.solve(first.chol, identity))
+    closer = _residual_scatter(view, slots, centring, first.step, close.transform, again)
+    choose = partial(_where, again)
+    conditional = gaussian.condition(
+        jax.tree.map(choose, closer, scatter),
+        jax.tree.map(choose, close, Frame(guess, identity)),
+        jitter,
+    )
     chol_y = gaussian.cholesky(gaussian.truth_scatter(scatter, guess, jitter), jitter)
     terms = gaussian.terms(scatter, guess, conditional.chol, chol_y, jitter)
     terms = [by_class(jnp.where(slots.varies, term, 0), slots) for term in terms]
-    correction = refined_guess - guess + conditional.correction
-    return Terms(*terms), (slots, Fit(centring, mean_z, correction, conditional.chol, chol_y))
+    # W - s I is kept rather than W: for a good prediction it is small, and needs its digits.
+    correction = choose(first.step, jnp.zeros_like(guess)) + conditional.step
+    fit = Fit(centring, mean_z, correction, conditional.chol, chol_y)
+    return Terms(*terms), (slots, fit)
 
 
 def _centring(planes: Planes, weights: jax.Array, jitter: jax.Array) -> Centring:
@@ -153,19 +159,24 @@ def _scatter(sums: Moments, view: View) -> tuple[jax.Array, Scatter]:
 
 
 def _residual_scatter(
-    view: View, slots: Slots, centring: Centring, first: Conditional, again: jax.Array
+    view: View,
+    slots: Slots,
+    centring: Centring,
+    step: jax.Array,
+    transform: jax.Array,
+    again: jax.Array,
 ) -> Scatter:
-    """Scatter with ``D - G P`` in place of D, for the slots where any image asks for it."""
+    """Scatter with errors ``T (D - step P)``, for the slots where any image asks for it."""
     asked = jnp.any(again, axis=1)
     order = jnp.argsort(~asked, stable=True)
 
     def visit(k):
         here = Centring(*(c[k] for c in centring))
-        g = first.correction[k]
-        identity = jnp.broadcast_to(jnp.eye(g.shape[-1], dtype=g.dtype), g.shape)
-        mix = _interleave([[identity, jnp.zeros_like(g)], [-g, identity]])
+        t, none = transform[k], jnp.zeros_like(transform[k])
+        identity = none + jnp.eye(t.shape[-1], dtype=t.dtype)
+        mix = [[identity, none], [-matmul(t, step[k]), t]]
         planes = read_planes(view, slots.classes[k])
-        sums = moments(_centred(planes, here), view.sweep, mix)
+        sums = moments(_centred(planes, here), view.sweep, _interleave(mix))
         return _scatter(sums, view)[1]
 
     return _each_slot(view, jnp.sum(asked), visit, order)
@@ -189,8 +200,9 @@ def _gradient_matrix(
         return gaussian.solve(chol, gaussian.solve(chol, identity), transposed=True)
 
     precision = weight(cotangent.information) * inverse(fit.chol)  # g/d (M + alpha I)^-1
+    # Residual regions are R = Y - W P = D - (W - s I) P.
+    residual = [-matmul(precision, fit.correction), precision]
     to_p = transpose(slope + fit.correction)
-    residual = [-matmul(precision, fit.correction), precision]  # times [P; D]
     rows = [[-matmul(to_p, block) for block in residual]]
     if soft:
         entropy = weight(cotangent.entropy) * inverse(fit.chol_y)
