@@ -137,8 +137,8 @@ def print_table(results: dict[LossName, Result], title: str) -> None:
 
 def draw(results: dict[LossName, Result], data: satellite.Data, title: str, output: Path) -> None:
     """The test tiles with the most varied labels; none is chosen by how a loss did on it."""
-    shares = np.stack([(data.test.labels == c).mean((1, 2)) for c in range(len(data.classes))], 1)
-    tiles = np.argsort((shares**2).sum(1))[:3]
+    shares = [(data.test.labels == c).mean(axis=(1, 2)) for c in range(len(data.classes))]
+    tiles = np.argsort(-np.sqrt(shares).sum(axis=0))[:3]
     names = list(results)
     first, last = names[0], names[-1]
     palette = np.vstack([data.colours, np.zeros((256 - len(data.colours), 3), np.uint8)])
@@ -183,7 +183,7 @@ def draw(results: dict[LossName, Result], data: satellite.Data, title: str, outp
 
 
 def main(
-    steps: int = 750,
+    steps: int = 600,
     seed: int = 0,
     losses: tuple[LossName, ...] = ("softmax", "sigmoid", "rmi"),
     task: satellite.TaskName = "water",

@@ -1,5 +1,6 @@
 """The examples run from end to end, for a few steps (`pytest -m examples`)."""
 
+import importlib
 import re
 import subprocess
 import sys
@@ -54,3 +55,22 @@ def test_quickstart_explains_its_options():
     printed = run("quickstart.py", "--help")
     for option in ("--steps", "--seed", "--losses", "--task", "--output"):
         assert option in printed
+
+
+@pytest.mark.parametrize(("task", "classes"), [("water", 3), ("land-cover", 7)])
+def test_satellite_crops_are_reproducible_and_aligned(task, classes, monkeypatch):
+    monkeypatch.syspath_prepend(EXAMPLES)
+    satellite = importlib.import_module("satellite")
+    data = satellite.load(task)
+    assert len(data.classes) == len(data.colours) == classes
+    for tiles in (data.train, data.test):
+        assert set(np.unique(tiles.labels)) - {satellite.IGNORED} == set(range(classes))
+    # A channel that repeats the labels stays equal to them through cutting, turning and mirroring.
+    marked = satellite.Tiles(data.train.labels[..., None], data.train.labels)
+    first, again, other = (
+        next(satellite.crops(marked, seed=seed, batch=6, size=40)) for seed in (1, 1, 2)
+    )
+    assert first.labels.shape == (6, 40, 40)
+    np.testing.assert_array_equal(first.images[..., 0], first.labels)
+    np.testing.assert_array_equal(first.labels, again.labels)
+    assert not np.array_equal(first.labels, other.labels)
