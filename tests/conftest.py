@@ -17,13 +17,13 @@ def enable_x64(enabled=True):
     return enable_x64(enabled)
 
 
-def quick_jit(function):
+def quick_jit(function, **options):
     """`jax.jit` without the compiler's optimizations, which halves the time to compile.
 
-    For comparisons in float64, which show whether formulas are right. What is compared in float32
-    is compiled as users have it.
+    For wide tables, which show whether formulas are right. The conformance tests of the
+    transformations and the long tests compile as users do.
     """
-    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
+    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0}, **options)
 
 
 @pytest.fixture(params=IMPLEMENTATIONS)

@@ -12,35 +12,24 @@ from tolerances import GOLDEN_GRAD, GOLDEN_VALUE, assert_grad, assert_value
 import rmi_jax
 
 # (spatial axes, mask, options): each option of the region term at least once for each N that it
-# could treat differently.
+# could treat differently; `conformance/test_values.py` crosses downsampling, masks and dtypes.
 OPTIONS = [
-    (1, None, {"factor": 1}),
     (1, "mask", {"factor": 2, "region_size": 4}),
     (1, "weights", {"factor": 1, "region_size": 5, "dilation": 3}),
     (1, None, {"factor": 3, "region_size": 2, "downsampling": "max", "region_stride": 2}),
-    (1, "weights", {"factor": 2, "downsampling": "interpolate"}),
     (2, None, {"factor": 1, "jitter": 0.02, "zero_floor": False}),
-    (2, "mask", {"factor": 1, "region_size": 2}),
-    (2, "weights", {"factor": 1, "region_size": 3}),
     (2, "weights", {"factor": 1, "region_size": (2, 3), "dilation": (3, 1)}),
     (2, "mask", {"factor": 1, "region_size": 4, "region_stride": 2}),
     (2, None, {"factor": 1, "dilation": 2, "region_stride": (1, 3)}),
-    (2, None, {"factor": 2}),
     (2, "weights", {"factor": 3, "region_size": 2}),
     (2, "mask", {"factor": ((1, 2),)}),
     (2, None, {"factor": 4, "region_size": 2}),
-    (2, "mask", {"factor": 2, "downsampling": "max"}),
-    (2, "mask", {"factor": 2, "downsampling": "interpolate"}),
     (2, None, {"factor": 3, "region_size": 2, "downsampling": "interpolate"}),
-    (2, "mask", {"factor": 1, "ignored": "zero"}),
     (2, "weights", {"factor": 2, "ignored": "zero"}),
     (2, "mask", {"factor": 3, "region_size": 2, "ignored": "zero", "downsampling": "max"}),
     (2, "mask", {"factor": 2, "ignored": "zero", "downsampling": "interpolate"}),
-    (3, None, {"factor": 1, "region_size": 2}),
     (3, "mask", {"factor": 1, "region_size": (1, 2, 3)}),
     (3, "weights", {"factor": ((1, 2, 2),), "region_size": 2}),
-    (3, "mask", {"factor": 2, "region_size": 2, "downsampling": "max"}),
-    (3, "mask", {"factor": 2, "region_size": 2, "downsampling": "interpolate"}),
     (3, "weights", {"factor": 2, "region_size": 2, "ignored": "zero"}),
     (3, None, {"factor": 1, "region_size": 3}),
 ]
@@ -99,7 +88,7 @@ def test_every_option_of_the_region_term(ndim, mask, options, implementation, x6
     assert_grad(targets_grad, expected.targets_grad, "float64")
 
 
-@pytest.mark.parametrize(("ndim", "mask", "options"), OPTIONS[1::6])
+@pytest.mark.parametrize(("ndim", "mask", "options"), OPTIONS[::5])
 def test_mutual_information(ndim, mask, options, implementation, x64):
     data = example(ndim)
     targets = np.array(data.targets)

@@ -7,6 +7,7 @@ It averages the cross entropy over classes, unlike the paper, so that part is le
 import jax
 import numpy as np
 import pytest
+from conftest import quick_jit
 from inputs import example
 from tolerances import assert_grad, assert_value
 
@@ -59,6 +60,6 @@ def test_region_part_agrees(pool, factor, region_size, dtype, implementation, pr
             implementation=implementation,
         )
 
-    actual, actual_grad = jax.jit(jax.value_and_grad(loss_fn))(logits)
+    actual, actual_grad = quick_jit(jax.value_and_grad(loss_fn))(logits)
     assert_value(actual, expected.item(), dtype, VALUE)
     assert_grad(actual_grad, expected_grad, dtype, GRAD)
