@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 
 def array(name: str, value) -> None:
@@ -24,7 +25,7 @@ def floating(name: str, value) -> None:
     array(name, value)
     if not jnp.issubdtype(value.dtype, jnp.floating):
         raise TypeError(
-            f"{name} must be floating point, got {value.dtype}; convert it with .astype(jnp.float32)"
+            f"{name} must be floating point, got {value.dtype}; use .astype(jnp.float32)"
         )
 
 
@@ -72,7 +73,7 @@ def pixel_weights(name: str, value, expected: Sequence[int]) -> None:
 
 def unit_interval(name: str, value) -> None:
     """Raises ValueError if a concrete ``value`` has an entry outside [0, 1] (NaN passes)."""
-    if isinstance(value, jax.core.Tracer):
+    if isinstance(value, Tracer):
         return
     if bool(((value < 0) | (value > 1)).any()):
         raise ValueError(
@@ -83,13 +84,13 @@ def unit_interval(name: str, value) -> None:
 
 def at_most_one(name: str, value, remedy: str) -> None:
     """Raises ValueError if a concrete scalar ``value`` exceeds 1."""
-    if not isinstance(value, jax.core.Tracer) and float(value) > 1:
+    if not isinstance(value, Tracer) and float(value) > 1:
         raise ValueError(f"{name} must be at most 1, got {float(value)}; {remedy}")
 
 
 def nonnegative(name: str, value) -> None:
     """Raises ValueError if a concrete ``value`` has a negative, infinite or NaN entry."""
-    if isinstance(value, jax.core.Tracer):
+    if isinstance(value, Tracer):
         return
     if not bool(((value >= 0) & (value < np.inf)).all()):
         raise ValueError(
@@ -123,7 +124,7 @@ def per_axis(name: str, value, ndim: int) -> tuple[int, ...]:
 
 def positive_int(name: str, value) -> int:
     """A static positive int; raises TypeError or ValueError otherwise."""
-    if isinstance(value, jax.core.Tracer):
+    if isinstance(value, Tracer):
         raise TypeError(
             f"{name} sets shapes, so it must be a static int, got the traced value {value}; "
             "close over it or list it in jit's static_argnames"
@@ -146,7 +147,7 @@ def scalar(name: str, value, *, positive: bool = False) -> None:
             raise ValueError(
                 f"{name} must be a real scalar, got {value.dtype} of shape {value.shape}"
             )
-        if isinstance(value, jax.core.Tracer):
+        if isinstance(value, Tracer):
             return
     elif isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a real number, got {_describe(value)}")
@@ -166,7 +167,7 @@ def key(name: str, value) -> None:
 
 def class_axis(name: str, value, ndim: int) -> int:
     """A static axis index in ``[-ndim, ndim)``, other than the batch axis, made non-negative."""
-    if isinstance(value, bool | jax.core.Tracer) or not isinstance(value, numbers.Integral):
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise TypeError(f"{name} must be a static int, got {_describe(value)}")
     if not -ndim <= value < ndim or value % ndim == 0:
         raise ValueError(

@@ -62,7 +62,7 @@ def resample(
         lowest = jnp.where(valid, maps, -jnp.inf if method == "max" else 0)
         value = _resample(lowest, factors, method)
         return jnp.where(jnp.isneginf(value), 0, value)
-    share = _resample(jnp.broadcast_to(valid, (*where.shape, 1)).astype(maps.dtype), factors, method)
+    share = _resample(valid.astype(maps.dtype), factors, method)
     total = _resample(jnp.where(valid, maps, 0), factors, method)
     return jnp.where(share > 0, total / jnp.where(share > 0, share, 1), 0)
 

@@ -1,8 +1,8 @@
 """Second-order statistics of one pair of region vectors: scatter in, nats and gradient out.
 
 Nothing here knows of images. Matrices are ``[..., d, d]`` with any leading batch axes. The small
-factorizations are written out as loops over columns, because ``jnp.linalg`` fails under an explicitly
-sharded batch and refuses bfloat16; unrolled, they would take a minute to compile at d = 27.
+factorizations are our own loops over columns: ``jnp.linalg`` fails under an explicitly sharded
+batch, and columns unrolled would take a minute to compile at d = 27.
 
 Notation (docs/theory): ``P`` and ``Y`` are centred region vectors of prediction and truth,
 ``D = T (Y - W0 P)`` the errors left by a first guess ``W0`` of the regression matrix, alpha is the
@@ -57,6 +57,16 @@ def transpose(a: jax.Array) -> jax.Array:
     return jnp.swapaxes(a, -1, -2)
 
 
+def zeros_from(a: jax.Array) -> jax.Array:
+    """Zeros that are sharded, and vary inside shard_map, as ``a`` does, whatever its values."""
+    return jnp.where(a > 0, jnp.zeros_like(a), jnp.zeros_like(a))
+
+
+def identity_from(a: jax.Array) -> jax.Array:
+    """Identity matrices of the shape and sharding of ``a`` ``[..., d, d]``."""
+    return zeros_from(a) + jnp.eye(a.shape[-1], dtype=a.dtype)
+
+
 def _repaired(value: jax.Array, repair: jax.Array) -> jax.Array:
     # The repairs below change nothing in exact arithmetic, so their derivative is the identity.
     return value + lax.stop_gradient(repair - value)
@@ -67,16 +77,15 @@ def cholesky(a: jax.Array, floor: jax.Array) -> jax.Array:
     index = jnp.arange(a.shape[-1])
     floor = jnp.broadcast_to(floor, a.shape[:-1])
 
-    def eliminate(j, state):
-        rest, chol = state
-        column = _at(rest, j, -1)
+    def eliminate(j, a):  # columns before j are done, the others hold what is left of the matrix
+        column = _at(a, j, -1)
         pivot = _at(column, j, -1)
         root = jnp.sqrt(_repaired(pivot, jnp.maximum(pivot, _at(floor, j, -1))))[..., None]
         column = jnp.where(index > j, column / root, jnp.where(index == j, root, 0))
-        rest = rest - column[..., :, None] * column[..., None, :]
-        return rest, jnp.where(index == j, column[..., :, None], chol)
+        rest = a - column[..., :, None] * column[..., None, :]
+        return jnp.where(index == j, column[..., :, None], rest)
 
-    return lax.fori_loop(0, a.shape[-1], eliminate, (a, jnp.zeros_like(a)))[1]
+    return jnp.tril(lax.fori_loop(0, a.shape[-1], eliminate, a))
 
 
 def solve(chol: jax.Array, b: jax.Array, *, transposed: bool = False) -> jax.Array:

@@ -208,9 +208,7 @@ def soft_rmi_loss(
     checks.unit_interval("targets", targets)
     targets = targets.astype(compute_dtype(logits.dtype))
     if activation == "softmax" and logits.shape[-1] == 1:
-        raise ValueError(
-            "logits have 1 class, where softmax is constant; use activation='sigmoid'"
-        )
+        raise ValueError("logits have 1 class, where softmax is constant; use activation='sigmoid'")
     weights = pixel_weights(where, logits)
     checks.one_of("activation", activation, ("sigmoid", "softmax"))
     options = read(

@@ -1,4 +1,4 @@
-"""Reads the options that the public functions share: checked, expanded, then passed as one value."""
+"""The options that the public functions share: checked, expanded, then passed as one value."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple

@@ -20,7 +20,7 @@ class Slots(NamedTuple):
 
     classes: jax.Array  # [C, B], the varying classes of each image first
     varies: jax.Array  # [C, B] whether slot k of image b is such a class
-    count: jax.Array  # number of slots to visit
+    visits: jax.Array  # number of slots to visit
 
 
 def make_slots(maps: Maps, scale: Scale) -> Slots:

@@ -41,7 +41,7 @@ class Fit(NamedTuple):
     """The regression of truth on prediction, ``[C, B, ...]``; all that the backward pass needs."""
 
     centring: Centring
-    mean_z: jax.Array  # [C, B, 2d] mean region, interleaved as in `strips`
+    mean_z: jax.Array  # [C, B, 2d] mean region of [P; D]
     correction: jax.Array  # [C, B, d, d] W - s I
     chol: jax.Array  # [C, B, d, d] of M + alpha I
     chol_y: jax.Array  # [C, B, d, d] of Y Y' + alpha I
@@ -57,8 +57,7 @@ def region_terms(maps: Maps, jitter: jax.Array, scales: tuple[Scale, ...]) -> li
     return _streaming(scales, inputs, targets, total, rest, jitter)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _streaming(scales, inputs, targets, log_total, rest, jitter):
+def _values(scales, inputs, targets, log_total, rest, jitter):
     maps = Maps(inputs, targets, *rest)
     return [_fit(scale, maps, log_total, jitter)[0] for scale in scales]
 
@@ -87,6 +86,7 @@ def _backward(scales, saved, cotangents):
     return (*grads, None, None)
 
 
+_streaming = jax.custom_vjp(_values, nondiff_argnums=(0,))
 _streaming.defvjp(_forward, _backward, symbolic_zeros=True)
 
 
@@ -103,8 +103,8 @@ def _fit(
         sums = moments(_centred(planes, centring), view.sweep)
         return (centring, *_scatter(sums, view))
 
-    centring, mean_z, scatter = _each_slot(view, slots.count, visit)
-    identity = jnp.broadcast_to(jnp.eye(scale.regions.dim, dtype=jitter.dtype), scatter.pp.shape)
+    centring, mean_z, scatter = _each_slot(view, slots.visits, visit)
+    identity = gaussian.identity_from(scatter.pp)
     guess = centring.slope[..., None, None] * identity
     first = gaussian.condition(scatter, Frame(guess, identity), jitter)
     # The residuals of a close fit, whitened, have no digits to lose.
@@ -121,7 +121,7 @@ def _fit(
     terms = gaussian.terms(scatter, guess, conditional.chol, chol_y, jitter)
     terms = [by_class(jnp.where(slots.varies, term, 0), slots) for term in terms]
     # W - s I is kept rather than W: for a good prediction it is small, and needs its digits.
-    correction = choose(first.step, jnp.zeros_like(guess)) + conditional.step
+    correction = choose(first.step, gaussian.zeros_from(guess)) + conditional.step
     fit = Fit(centring, mean_z, correction, conditional.chol, chol_y)
     return Terms(*terms), (slots, fit)
 
@@ -132,10 +132,10 @@ def _centring(planes: Planes, weights: jax.Array, jitter: jax.Array) -> Centring
     axes = tuple(range(1, p.ndim))
     total = jnp.sum(weights, axis=axes, keepdims=True)
     share = weights / jnp.where(total > 0, total, 1)
-    means = [jnp.sum(share * m, axis=axes, keepdims=True) for m in (p, y)]
-    p, y = (m - mean for m, mean in zip((p, y), means, strict=True))
+    mean_p, mean_y = (jnp.sum(share * m, axis=axes, keepdims=True) for m in (p, y))
+    p, y = p - mean_p, y - mean_y
     yp, pp = (jnp.sum(weights * m * p, axis=axes) for m in (y, p))
-    return Centring(*(jnp.squeeze(mean, axes) for mean in means), yp / (pp + jitter))
+    return Centring(jnp.squeeze(mean_p, axes), jnp.squeeze(mean_y, axes), yp / (pp + jitter))
 
 
 def _centred(planes: Planes, centring: Centring) -> jax.Array:
@@ -154,8 +154,9 @@ def _scatter(sums: Moments, view: View) -> tuple[jax.Array, Scatter]:
     second = sums.second - sums.first[:, :, None] * mean[:, None, :]
     # Every k-th region stands for k of them, so that alpha keeps its meaning.
     dim, thinning = view.scale.regions.dim, math.prod(view.scale.regions.stride)
-    blocks = (thinning * second).reshape(-1, dim, 2, dim, 2)
-    return mean, Scatter(blocks[:, :, 0, :, 0], blocks[:, :, 1, :, 0], blocks[:, :, 1, :, 1])
+    p, d = slice(0, dim), slice(dim, None)
+    blocks = thinning * second
+    return mean, Scatter(blocks[:, p, p], blocks[:, d, p], blocks[:, d, d])
 
 
 def _residual_scatter(
@@ -172,29 +173,27 @@ def _residual_scatter(
 
     def visit(k):
         here = Centring(*(c[k] for c in centring))
-        t, none = transform[k], jnp.zeros_like(transform[k])
-        identity = none + jnp.eye(t.shape[-1], dtype=t.dtype)
-        mix = [[identity, none], [-matmul(t, step[k]), t]]
+        t = transform[k]
+        mix = [[gaussian.identity_from(t), gaussian.zeros_from(t)], [-matmul(t, step[k]), t]]
         planes = read_planes(view, slots.classes[k])
-        sums = moments(_centred(planes, here), view.sweep, _interleave(mix))
+        sums = moments(_centred(planes, here), view.sweep, _block(mix))
         return _scatter(sums, view)[1]
 
     return _each_slot(view, jnp.sum(asked), visit, order)
 
 
-def _gradient_matrix(
-    fit: Fit, slots: Slots, cotangent: Terms, view: View, soft: bool
-) -> jax.Array:
-    """The linear map from ``[P; D]`` to the gradient of P (and Y), ``[C, B, d m, 2d]`` (F2)."""
+def _gradient_matrix(fit: Fit, slots: Slots, cotangent: Terms, view: View, soft: bool) -> jax.Array:
+    """The linear map from ``[P; D]`` to the gradient of P (and Y), ``[C, B, m d, 2d]`` (F2)."""
     regions = view.scale.regions
-    identity = jnp.broadcast_to(jnp.eye(regions.dim, dtype=fit.chol.dtype), fit.chol.shape)
+    identity = gaussian.identity_from(fit.chol)
     slope = fit.centring.slope[..., None, None] * identity
 
     def weight(value):
         if isinstance(value, SymbolicZero):
-            value = jnp.zeros(value.shape, value.dtype)
+            value = gaussian.zeros_from(fit.centring.slope.T)
         per_slot = jnp.take_along_axis(value.T, slots.classes, axis=0)
-        return (slots.varies * per_slot * (math.prod(regions.stride) / regions.dim))[..., None, None]
+        per_slot = slots.varies * per_slot * (math.prod(regions.stride) / regions.dim)
+        return per_slot[..., None, None]
 
     def inverse(chol):
         return gaussian.solve(chol, gaussian.solve(chol, identity), transposed=True)
@@ -207,7 +206,7 @@ def _gradient_matrix(
     if soft:
         entropy = weight(cotangent.entropy) * inverse(fit.chol_y)
         rows.append([residual[0] + slope * entropy, residual[1] + entropy])
-    return _interleave(rows)
+    return _block(rows)
 
 
 def _add_gradients(
@@ -228,7 +227,7 @@ def _add_gradients(
             targets = add_class(targets, classes, *planes.pull_targets(pulled[:, 1]))
         return [inputs, targets, None if log_total is None else log_total + per_pixel]
 
-    return lax.fori_loop(0, slots.count, visit, grads)
+    return lax.fori_loop(0, slots.visits, visit, grads)
 
 
 def _each_slot(
@@ -254,11 +253,8 @@ def _each_slot(
     return lax.fori_loop(0, count, step, stacked)
 
 
-def _interleave(blocks: list[list[jax.Array]]) -> jax.Array:
-    """Block matrix ``[..., m d, n d]`` in the order of `strips`: component, then map."""
-    matrix = jnp.stack([jnp.stack(row, axis=-1) for row in blocks], axis=-3)  # [..., d, m, d, n]
-    *lead, d, m, _, n = matrix.shape
-    return matrix.reshape(*lead, d * m, d * n)
+def _block(rows: list[list[jax.Array]]) -> jax.Array:
+    return jnp.concatenate([jnp.concatenate(row, axis=-1) for row in rows], axis=-2)
 
 
 def _where(condition: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:

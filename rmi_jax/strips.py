@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from rmi_jax.gaussian import zeros_from
 from rmi_jax.geometry import Regions
 from rmi_jax.regions import dct_matrix
 
@@ -71,16 +72,14 @@ def moments(maps: jax.Array, sweep: Sweep, mix: jax.Array | None = None) -> Mome
     return _fold(maps, sweep, start, add)
 
 
-def pull_back(
-    maps: jax.Array, sweep: Sweep, matrix: jax.Array, shift: jax.Array
-) -> jax.Array:
+def pull_back(maps: jax.Array, sweep: Sweep, matrix: jax.Array, shift: jax.Array) -> jax.Array:
     """Gradient maps from a linear function of the region vectors, scattered back onto the cells.
 
     Args:
       maps: ``[B, 2, *cells]``.
       sweep: the positions.
-      matrix: ``[B, d m, 2d]``: ``w (matrix z - shift)`` is the gradient of a region of m maps.
-      shift: ``[B, d m]``.
+      matrix: ``[B, m d, 2d]``: ``w (matrix z - shift)`` is the gradient of a region of m maps.
+      shift: ``[B, m d]``.
 
     Returns:
       ``[B, m, *cells]``.
@@ -92,10 +91,9 @@ def pull_back(
 
     def add(gradient, z, _, weigh, row, strip_rows):
         pulled = weigh(_matmul("bij,bjn->bin", matrix, z) - shift[..., None])
-        strip = jax.ShapeDtypeStruct((maps.shape[0], shape[0], strip_rows, *shape[2:]), maps.dtype)
-        (piece,) = jax.linear_transpose(components, strip)(pulled)
-        piece += lax.dynamic_slice_in_dim(gradient, row, strip_rows, 2)
-        return lax.dynamic_update_slice_in_dim(gradient, piece, row, 2)
+        strip = lax.dynamic_slice_in_dim(gradient, row, strip_rows, 2)
+        (piece,) = jax.vjp(components, strip)[1](pulled)
+        return lax.dynamic_update_slice_in_dim(gradient, strip + piece, row, 2)
 
     return _fold(maps, sweep, zeros_like_images(maps, shape), add)
 
@@ -124,19 +122,26 @@ def _fold(maps: jax.Array, sweep: Sweep, start: Any, add: Callable[..., Any]) ->
 
 
 def _components(maps: jax.Array, regions: Regions) -> jax.Array:
-    """Components of the regions of ``[B, m, *cells]`` maps, ``[B, d m, *positions]``.
+    """Components of the regions of ``[B, m, *cells]`` maps, ``[B, m d, n]``.
 
-    Row ``i m + j`` is component i of map j, the components of the last axis varying slowest: each
-    axis then only appends to the array before it, which every compiler does well.
+    Row ``j d + i`` is component i of map j, those of the last axis varying slowest: each axis then
+    only appends to the array before it, which every compiler does well.
     """
+    outputs = maps.shape[1]
     for axis, (size, dilation, stride) in enumerate(zip(*regions, strict=True), start=2):
         count = (maps.shape[axis] - (size - 1) * dilation - 1) // stride + 1
         taps = [
             lax.slice_in_dim(maps, start, start + (count - 1) * stride + 1, stride, axis)
             for start in range(0, size * dilation, dilation)
         ]
+        each = maps.shape[1] // outputs
         rows = [
-            sum(float(weight) * tap for weight, tap in zip(row, taps, strict=True) if weight)
+            sum(
+                float(weight) * lax.slice_in_dim(tap, j * each, (j + 1) * each, axis=1)
+                for weight, tap in zip(row, taps, strict=True)
+                if weight
+            )
+            for j in range(outputs)
             for row in dct_matrix(size)
         ]
         maps = jnp.concatenate(rows, axis=1)
@@ -145,8 +150,7 @@ def _components(maps: jax.Array, regions: Regions) -> jax.Array:
 
 def zeros_like_images(maps: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Zeros ``[B, *shape]`` that are sharded, and vary inside shard_map, as the images do."""
-    image = maps[(slice(None), *[0] * (maps.ndim - 1))]
-    zero = jnp.where(image > 0, 0, jnp.zeros_like(image))
+    zero = zeros_from(maps[(slice(None), *[0] * (maps.ndim - 1))])
     return jnp.broadcast_to(zero.reshape(-1, *[1] * len(shape)), (maps.shape[0], *shape))
 
 
