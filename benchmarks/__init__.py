@@ -1,0 +1,1 @@
+"""Benchmarks of rmi_jax and its peers: ``python -m benchmarks.run``."""
