@@ -5,6 +5,7 @@ import re
 import jax
 import pytest
 from inputs import SHAPES
+from jax import export
 
 import rmi_jax
 
@@ -19,7 +20,7 @@ def test_loss_and_gradient_lower(ndim, platform, dtype, implementation):
         )
 
     shape = SHAPES[ndim]
-    exported = jax.export.export(jax.jit(jax.value_and_grad(loss_fn)), platforms=[platform])(
+    exported = export.export(jax.jit(jax.value_and_grad(loss_fn)), platforms=[platform])(
         jax.ShapeDtypeStruct(shape, dtype),
         jax.ShapeDtypeStruct(shape[:-1], "int32"),
         jax.ShapeDtypeStruct(shape[:-1], "float32"),
