@@ -5,6 +5,7 @@ from rmi_jax.downsampling import downsample
 from rmi_jax.information import region_information_loss, region_mutual_information
 from rmi_jax.losses import LossParts, rmi_loss, soft_rmi_loss
 from rmi_jax.regions import extract_regions
+from rmi_jax.schedules import warmup_schedule
 
 __all__ = [
     "LossParts",
@@ -15,4 +16,5 @@ __all__ = [
     "region_mutual_information",
     "rmi_loss",
     "soft_rmi_loss",
+    "warmup_schedule",
 ]

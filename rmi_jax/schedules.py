@@ -1,0 +1,47 @@
+"""How the weight of the cross entropy changes over a training run."""
+
+import optax
+
+from rmi_jax import checks
+
+
+def warmup_schedule(
+    warmup_steps: int, transition_steps: int, *, final_weight: float = 0.5
+) -> optax.Schedule:
+    """Schedule for ``bce_weight``: 1 during a warm-up, then linearly down to its final weight.
+
+    RMI cannot start by itself. At a constant prediction its gradient is exactly zero, and a
+    prediction and its opposite have the same value: only the cross entropy says which of the two
+    is right. So let it shape the prediction first (docs/theory, F6). While the weight is 1, the
+    RMI work is skipped.
+
+    Args:
+      warmup_steps: number of steps on cross entropy alone.
+      transition_steps: number of steps from there to ``final_weight``.
+      final_weight: the weight that is kept, in [0, 1]; the paper's is 0.5.
+
+    Returns:
+      A function of the step, concrete or traced, whose value is a scalar in [0, 1]: exactly 1
+      while ``step <= warmup_steps``.
+
+    Raises:
+      TypeError: if a number of steps is not an int, or ``final_weight`` not a real number.
+      ValueError: if ``warmup_steps`` is negative, ``transition_steps`` is not positive, or
+        ``final_weight`` is not in [0, 1].
+
+    Example:
+      >>> schedule = warmup_schedule(1000, 500)
+      >>> [float(schedule(step)) for step in (0, 1000, 1250, 1500, 9000)]
+      [1.0, 1.0, 0.75, 0.5, 0.5]
+    """
+    # Zero steps of warm-up are fine, so what is checked is the step at which the weight changes.
+    checks.positive_int("warmup_steps + 1", warmup_steps + 1)
+    checks.positive_int("transition_steps", transition_steps)
+    checks.scalar("final_weight", final_weight)
+    checks.at_most_one("final_weight", final_weight, "the cross entropy's largest weight is 1")
+    # Optax's interpolation starts at its first value only up to rounding, unless that is 0: a
+    # weight a little off 1 would be refused, or start the RMI work early.
+    rmi_weight = optax.linear_schedule(
+        0.0, 1 - final_weight, transition_steps, transition_begin=warmup_steps
+    )
+    return lambda step: 1 - rmi_weight(step)

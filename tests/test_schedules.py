@@ -1,0 +1,37 @@
+"""The warm-up: exactly 1 at first, then monotonically down to the final weight."""
+
+import jax
+import numpy as np
+import pytest
+
+import rmi_jax
+
+
+@pytest.mark.parametrize(("warmup", "transition", "final"), [(0, 1, 0.0), (7, 5, 0.3), (3, 9, 1)])
+def test_warmup_schedule(warmup, transition, final):
+    schedule = rmi_jax.warmup_schedule(warmup, transition, final_weight=final)
+    steps = np.arange(warmup + transition + 3)
+    weights = np.asarray([schedule(int(step)) for step in steps])
+    # Not close to 1 but 1: at any other weight the RMI work is done.
+    assert np.all(weights[: warmup + 1] == 1)
+    assert np.all(np.diff(weights) <= 0)
+    assert np.all((weights >= 0) & (weights <= 1))
+    np.testing.assert_allclose(weights[warmup + transition :], final, atol=1e-6)
+    np.testing.assert_array_equal(jax.jit(jax.vmap(schedule))(steps), weights)
+
+
+@pytest.mark.parametrize(
+    ("args", "options", "error", "message"),
+    [
+        ((-1, 5), {}, ValueError, "warmup_steps"),
+        ((1.5, 5), {}, TypeError, "warmup_steps"),
+        ((1, 0), {}, ValueError, "transition_steps must be at least 1, got 0"),
+        ((1, 2.0), {}, TypeError, "transition_steps"),
+        ((1, 5), {"final_weight": -0.1}, ValueError, "final_weight"),
+        ((1, 5), {"final_weight": 1.1}, ValueError, "final_weight"),
+        ((1, 5), {"final_weight": "half"}, TypeError, "final_weight"),
+    ],
+)
+def test_misuse(args, options, error, message):
+    with pytest.raises(error, match=message):
+        rmi_jax.warmup_schedule(*args, **options)
