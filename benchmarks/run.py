@@ -1,7 +1,7 @@
 """Measures the library beside its peers, in turns, and writes the times to a JSON file.
 
-    python -m benchmarks.run                      # everything
-    python -m benchmarks.run --cases voc-3 volume # adds these to the file, or replaces them
+    python -m benchmarks.run                       # everything
+    python -m benchmarks.run --cases voc-3 volume  # adds these to the file, or replaces them
 
 Then ``python -m benchmarks.report`` makes tables and plots.
 """
@@ -23,7 +23,7 @@ from benchmarks.cases import ACCELERATOR_ONLY, CASES, Case
 from benchmarks.contestants import OURS, PEERS, YARDSTICKS
 
 RESULTS = pathlib.Path(__file__).parent / "results"
-SLOW = 3.0  # seconds; what takes longer is run once or twice
+SLOW = 3.0  # seconds; what takes longer is run once, and not warmed up
 PACKAGES = ("jax", "jaxlib", "optax", "numpy", "torch", "rmi-pytorch")
 
 
@@ -79,8 +79,7 @@ def measure(name: str, case: Case, repeats: int, peer: bool) -> dict[str, Any]:
     for turn in range(repeats + 1):
         for what in ("forward", "gradient"):
             for contestant in contestants:
-                slow = statistics.median(_times(results[contestant], what) or [0]) > SLOW
-                if not (slow and turn >= 2):
+                if not any(seconds > SLOW for seconds in _times(results[contestant], what)):
                     run(contestant, what, keep=turn > 0)
     for worker in workers.values():
         worker.close()

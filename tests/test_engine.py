@@ -1,0 +1,273 @@
+"""What the streaming engine promises beyond the right numbers: memory, stability, work not done.
+
+None of these looks at a clock, but for the time to compile; times are in benchmarks/.
+"""
+
+import math
+import re
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import predictions
+import pytest
+from conftest import enable_x64
+from inputs import example, smooth
+from tolerances import GRAD, VALUE, assert_grad
+
+import rmi_jax
+from rmi_jax import streaming
+
+ALPHA, DIM = 5e-4, 9
+VOC = (2, 513, 513, 21)
+
+
+def compile_gradient(shape, **options):
+    """Loss and gradient at full resolution as users compile them, not run."""
+    labels = jax.ShapeDtypeStruct(shape[:-1], jnp.int32)
+    logits = jax.ShapeDtypeStruct(shape, jnp.float32)
+
+    def loss_fn(logits, labels):
+        return rmi_jax.rmi_loss(logits, labels, factor=1, **options)
+
+    return jax.jit(jax.value_and_grad(loss_fn)).lower(logits, labels).compile()
+
+
+# --- Memory
+
+
+@pytest.fixture(scope="module")
+def compiled():
+    return compile_gradient(VOC)
+
+
+def test_memory_of_loss_and_gradient(compiled):
+    memory = compiled.memory_analysis()
+    logits_bytes = 4 * math.prod(VOC)
+    assert memory.output_size_in_bytes >= logits_bytes  # the gradient is in it
+    assert memory.temp_size_in_bytes + memory.output_size_in_bytes <= 2.2 * logits_bytes
+
+
+def test_more_classes_take_no_more_than_their_logits_and_gradient(compiled):
+    many = compile_gradient((*VOC[:-1], 150)).memory_analysis().temp_size_in_bytes
+    assert many <= 1.1 * compiled.memory_analysis().temp_size_in_bytes
+
+
+def test_no_region_axis_of_full_length(compiled):
+    shapes = re.findall(r"\b(?:f|bf|s|u|pred)\d*\[([\d,]+)\]", compiled.as_text())
+    shapes = {tuple(int(n) for n in shape.split(",")) for shape in shapes}
+    assert VOC in shapes  # the text is read as it should be
+    assert max(math.prod(shape) for shape in shapes) <= 1.01 * math.prod(VOC)
+    # Not even one class of one image has all of its regions in memory.
+    rows, columns = VOC[1] - 2, VOC[2] - 2
+    regions = [math.prod(shape) for shape in shapes if {DIM, 2 * DIM} & set(shape)]
+    assert max(regions) < DIM * rows * columns
+
+
+# --- Stability
+
+
+def make_loss(**options):
+    """The RMI part of the loss, summed over images per class, and its gradient by the logits."""
+
+    def loss_fn(logits, labels):
+        loss, aux = rmi_jax.rmi_loss(
+            logits, labels, factor=1, bce_weight=0.0, rmi_weight=1.0, has_aux=True, **options
+        )
+        return loss, aux.rmi * logits.shape[0]
+
+    return jax.jit(jax.value_and_grad(loss_fn, has_aux=True))
+
+
+def evaluate(cases, dtype):
+    """``{name: (value per class, gradient)}`` in NumPy."""
+    with enable_x64(dtype == "float64"):
+        run = make_loss()
+        results = {}
+        for name, (logits, labels) in cases.items():
+            (_, values), grad = run(jnp.asarray(logits, dtype), labels)
+            assert grad.dtype == dtype
+            results[name] = np.asarray(values, np.float64), np.asarray(grad, np.float64)
+        return results
+
+
+def errors(cases):
+    """``{name: (norm of the gradient, error of the value, relative error of the gradient)}``."""
+    expected, actual = evaluate(cases, "float64"), evaluate(cases, "float32")
+    found = {}
+    for name, (values, grad) in expected.items():
+        assert np.isfinite(actual[name][0]).all(), name
+        assert np.isfinite(actual[name][1]).all(), name
+        norm = np.linalg.norm(grad)
+        found[name] = (
+            norm,
+            np.abs(actual[name][0] - values).max(),
+            np.linalg.norm(actual[name][1] - grad) / max(norm, 1e-300),
+        )
+    return found
+
+
+def test_float32_is_enough():
+    found = errors(predictions.easy(129))
+    largest = max(norm for norm, _, _ in found.values())
+    graded = 0
+    for name, (norm, value_error, grad_error) in found.items():
+        assert value_error <= VALUE["float32"], f"{name}: value off by {value_error:.2g}"
+        if norm >= 1e-5 * largest:
+            allowed = GRAD["float32"] if norm >= 1e-2 * largest else 2e-2
+            assert grad_error <= allowed, f"{name}: gradient off by {grad_error:.2g}"
+            graded += 1
+    assert graded >= 10
+
+
+@pytest.mark.parametrize(
+    "side",
+    [129, pytest.param(513, marks=pytest.mark.slow), pytest.param(1025, marks=pytest.mark.slow)],
+)
+def test_second_pass_restores_what_one_pass_loses(side):
+    for name, (_, value_error, _) in errors(predictions.hard(side)).items():
+        assert value_error < 1e-4, f"{name}: value off by {value_error:.2g}"
+
+
+@pytest.fixture
+def one_pass(monkeypatch):
+    # Not infinity, which would let the compiler remove the second pass.
+    monkeypatch.setattr(streaming, "_CANCELLATION", 1e30)
+    jax.clear_caches()
+    yield
+    jax.clear_caches()
+
+
+def test_second_pass_runs_where_needed_only(request):
+    cases = {"shifted": predictions.hard(129)["shifted by 1"], **predictions.easy(129)}
+    both, exact = evaluate(cases, "float32"), evaluate(cases, "float64")
+    request.getfixturevalue("one_pass")
+    first = evaluate(cases, "float32")
+    value = exact.pop("shifted")[0]
+    assert np.abs(first["shifted"][0] - value).max() > 1e-3
+    assert np.abs(both["shifted"][0] - value).max() < 1e-4
+    for name in exact:
+        for ours, theirs in zip(both[name], first[name], strict=True):
+            np.testing.assert_array_equal(ours, theirs, err_msg=name)
+
+
+def test_gradient_is_bounded():
+    # At most 1 / (2 d sqrt(alpha)) by the region matrix, every entry of which is a cell of the map;
+    # a cell has d copies there, which add up to sqrt(d) times that at most.
+    bound = 1 / (2 * math.sqrt(DIM * ALPHA))
+
+    @jax.jit
+    @jax.grad
+    def gradient(probs, targets):
+        return rmi_jax.region_information_loss(probs, targets, factor=1).sum()
+
+    side = 129
+    largest = 0
+    for name, (logits, labels) in {**predictions.hard(side), **predictions.easy(side)}.items():
+        grad = gradient(jax.nn.sigmoid(logits), predictions.one_hot(labels).astype(np.float32))
+        norms = np.linalg.norm(np.asarray(grad, np.float64), axis=(1, 2))
+        assert np.isfinite(norms).all(), name
+        assert norms.max() <= bound, name
+        largest = max(largest, norms.max())
+    assert largest > 0.5 * bound
+
+
+# --- Extreme logits and 16 bits
+
+SMALL = example(2, shape=(2, 33, 30, 3))
+LABELS = np.where(SMALL.labels == 255, 1, SMALL.labels).astype(np.int32)
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", "softmax"])
+def test_finite_for_every_finite_logit(activation):
+    @jax.jit
+    def run(logits, labels):
+        return jax.value_and_grad(
+            lambda x: rmi_jax.rmi_loss(x, labels, factor=1, activation=activation)
+        )(logits)
+
+    noise = np.random.default_rng(0).normal(size=SMALL.logits.shape)
+    point = np.zeros(noise.shape)
+    point[:, 15, 15, 1] = 1
+    ramp = noise * 10.0 ** np.linspace(-30, 30, noise.shape[1])[:, None, None] / 5
+    signs = {"noise": np.sign(noise), "all": 1 + 0 * noise, "none": -1 + 0 * noise, "point": point}
+    maps = {f"{k} {scale:g}": scale * s for k, s in signs.items() for scale in (1e4, 1e30)}
+    single = np.zeros(LABELS.shape, np.int32)
+    single[0, 3, 4] = 1
+    for name, logits in {**maps, "ramp": ramp}.items():
+        for labels in (LABELS, single, np.full_like(LABELS, -1)):
+            loss, grad = run(logits.astype(np.float32), labels)
+            assert np.isfinite(loss), name
+            assert np.isfinite(grad).all(), name
+
+
+def test_bfloat16_gives_the_result_of_the_rounded_logits():
+    run = jax.jit(jax.value_and_grad(lambda x: rmi_jax.rmi_loss(x, LABELS, factor=1)))
+    rounded = jnp.asarray(SMALL.logits, jnp.bfloat16)
+    loss, grad = run(rounded)
+    expected, expected_grad = run(rounded.astype(jnp.float32))
+    assert loss.dtype == jnp.float32
+    assert grad.dtype == jnp.bfloat16
+    np.testing.assert_allclose(loss, expected, rtol=1e-6)
+    assert_grad(grad, expected_grad, "bfloat16")
+
+
+# --- Work that is not done
+
+
+def test_weight_of_one_skips_rmi():
+    @jax.jit
+    def run(logits, weight):
+        def loss_fn(logits):
+            return rmi_jax.rmi_loss(logits, LABELS, factor=1, bce_weight=weight)
+
+        return jax.value_and_grad(loss_fn)(logits)
+
+    logits = SMALL.logits.astype(np.float32)
+    valid = LABELS >= 0
+    is_label = LABELS[..., None] == np.arange(3)
+    share = valid[..., None] / (valid.sum() + 1)
+    loss, grad = run(logits, 1.0)
+    np.testing.assert_allclose(loss, np.sum((np.logaddexp(0, logits) - is_label * logits) * share))
+    np.testing.assert_allclose(
+        grad, (1 / (1 + np.exp(-logits)) - is_label) * share, rtol=1e-4, atol=1e-9
+    )
+
+    # A NaN would spread over its map through any weight, 0 included, if RMI were computed.
+    bad = logits.copy()
+    bad[0, 7, 7, 0] = np.nan
+    assert np.isnan(run(bad, 1.0)[1]).sum() == 1
+    assert np.isnan(run(bad, 0.5)[1]).sum() > 500
+
+
+def test_cost_follows_the_classes_present():
+    # 4 classes of which 2 vary: what the others hold is never read, so a NaN there does no harm.
+    side = 33
+    labels = np.zeros((2, side, side), np.int32)
+    labels[:, 10:20, 10:20] = 2
+    logits = smooth(np.random.default_rng(0).normal(size=(2, side, side, 4))).astype(np.float32)
+    probs = np.asarray(jax.nn.sigmoid(logits))
+    run = jax.jit(
+        jax.value_and_grad(
+            lambda p, y: rmi_jax.region_information_loss(p, y, factor=1).sum(),
+        )
+    )
+    bad = probs.copy()
+    bad[..., 1] = np.nan
+    targets = np.eye(4, dtype=np.float32)[labels]
+    for expected, actual in zip(run(probs, targets), run(bad, targets), strict=True):
+        assert np.isfinite(actual).all()
+        np.testing.assert_array_equal(expected, actual)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("shape", "seconds"), [((2, 65, 65, 4), 5), ((1, 17, 17, 17, 4), 20)], ids=["3x3", "3x3x3"]
+)
+def test_time_to_compile(shape, seconds):
+    compile_gradient((1, *shape[1:]))  # a first compilation pays for imports
+    jax.clear_caches()
+    start = time.process_time()  # processor time: other programs on the machine do not count
+    compile_gradient(shape)
+    assert time.process_time() - start < seconds
