@@ -175,6 +175,6 @@ def _read(
         checks.shape(name, value, probs.shape, "the shape of probs")
         checks.unit_interval(name, value)
         maps.append(jnp.moveaxis(value, checks.class_axis("axis", axis, value.ndim), -1))
-    dtype = compute_dtype(probs.dtype)
+    dtype = compute_dtype(maps[0].dtype)
     region_options = read(maps[0].shape, dtype, activation="identity", **options)
     return (maps[0], maps[1].astype(dtype), pixel_weights(where, maps[0])), region_options

@@ -95,7 +95,7 @@ def rmi_loss(
       region_stride: use every k-th region position, an int or one per spatial axis.
       region_key: PRNG key that shifts the grid of positions at random.
       reduction: ``"mean"``, or ``"none"`` for terms ``[B]`` whose mean is the scalar.
-      has_aux: return ``(loss, LossParts)``.
+      has_aux: return ``(loss, LossParts)``; the RMI part is then computed whatever its weight.
       axis: the class axis of the logits.
       axis_name: inside ``shard_map``, the mapped axis that shards the batch.
       implementation: ``"streaming"`` (default: bounded memory, reverse mode only) or
@@ -120,6 +120,9 @@ def rmi_loss(
             f"logits must have at least 2 classes for integer labels, got {logits.shape[-1]}; "
             "for one channel use soft_rmi_loss with targets of shape [B, *S, 1]"
         )
+    labels = jnp.asarray(labels)
+    # An 8-bit label cannot be compared with a class count above its range.
+    labels = labels.astype(jnp.promote_types(labels.dtype, jnp.int16))
     valid = (labels >= 0) & (labels < logits.shape[-1])
     weights = pixel_weights(where, logits)
     weights = valid.astype(compute_dtype(logits.dtype)) if weights is None else valid * weights
@@ -237,13 +240,16 @@ def _objective(
     options: RegionOptions,
     mix: Mix,
 ) -> Any:
-    bce_weight, rmi_weight, class_weights = _checked_mix(mix, logits.shape[-1])
+    dtype = options.jitter.dtype
+    weights_of_parts = _checked_mix(mix, logits.shape[-1])
+    bce_weight, rmi_weight, class_weights = (jnp.asarray(w, dtype) for w in weights_of_parts)
     activation = options.scales[0].activation
-    if isinstance(bce_weight, int | float) and bce_weight == 0 and not mix.has_aux:
-        entropy = jnp.zeros((), options.jitter.dtype)
+    if isinstance(mix.bce_weight, int | float) and mix.bce_weight == 0 and not mix.has_aux:
+        entropy = jnp.zeros((), dtype)
     else:
         entropy = cross_entropy(logits, targets, weights, activation, mix.axis_name)
-    terms = region_terms(logits, targets, weights, options, active=rmi_weight != 0)
+    active = mix.has_aux or rmi_weight != 0
+    terms = region_terms(logits, targets, weights, options, active)
     rmi = terms.information if mix.zero_floor else terms.information + floor(options)
 
     per_image = jnp.sum(class_weights * (bce_weight * entropy + rmi_weight * rmi), axis=-1)
