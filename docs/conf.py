@@ -1,0 +1,42 @@
+"""Sphinx configuration: `python -m sphinx -W docs docs/_build/html`."""
+
+import rmi_jax  # noqa: F401 (what is documented must be importable; fail here if it is not)
+
+project = "rmi_jax"
+author = "The rmi_jax authors"
+copyright = author
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.doctest",
+    "sphinx.ext.mathjax",
+    "sphinx_copybutton",
+]
+exclude_patterns = ["_build", "jupyter_execute"]
+
+# Pages with code cells are run on every build; a cell that fails, fails the build.
+nb_execution_mode = "force"
+nb_execution_raise_on_error = True
+nb_execution_timeout = 300
+nb_merge_streams = True
+myst_enable_extensions = ["amsmath", "colon_fence", "dollarmath"]
+myst_heading_anchors = 3
+
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # the signature says them, and the docstring the shapes
+python_use_unqualified_type_names = True
+default_role = "code"
+
+doctest_global_setup = """
+import jax, jax.numpy as jnp, numpy as np, optax, rmi_jax
+from rmi_jax import *
+"""
+
+html_theme = "sphinx_book_theme"
+html_title = "rmi_jax"
+html_static_path = []
+html_theme_options = {"show_toc_level": 2}
