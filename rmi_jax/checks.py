@@ -143,7 +143,8 @@ def positive_int(name: str, value) -> int:
 def scalar(name: str, value, *, positive: bool = False) -> None:
     """Raises unless ``value`` is a real scalar, finite and >= 0 (> 0) where it is concrete."""
     if isinstance(value, jax.Array | np.ndarray | np.generic):
-        if value.shape != () or not jnp.issubdtype(value.dtype, jnp.number):
+        real = jnp.issubdtype(value.dtype, jnp.integer) or jnp.issubdtype(value.dtype, jnp.floating)
+        if value.shape != () or not real:
             raise ValueError(
                 f"{name} must be a real scalar, got {value.dtype} of shape {value.shape}"
             )
@@ -155,6 +156,28 @@ def scalar(name: str, value, *, positive: bool = False) -> None:
     if not math.isfinite(number) or number < 0 or (positive and number == 0):
         bound = "positive" if positive else "not negative"
         raise ValueError(f"{name} must be finite and {bound}, got {number}")
+
+
+def vector(name: str, value, length: int, meaning: str) -> None:
+    """Raises unless ``value`` is ``length`` real weights, finite and >= 0 where concrete."""
+    if not isinstance(value, Sequence | np.ndarray | jax.Array) or isinstance(value, str):
+        raise TypeError(f"{name} must be an array of real weights, got {_describe(value)}")
+    weights = value if isinstance(value, jax.Array) else np.asarray(value)
+    kinds = (jnp.integer, jnp.floating)
+    if not any(jnp.issubdtype(weights.dtype, kind) for kind in kinds):
+        raise TypeError(f"{name} must be real weights, got {weights.dtype}")
+    shape(name, weights, (length,), meaning)
+    nonnegative(name, weights)
+
+
+def mapped_axes(name: str, value) -> None:
+    """Raises TypeError unless ``value`` is None, the name of a mapped axis or a tuple of names."""
+    names = value if isinstance(value, tuple) else (value,)
+    if value is not None and not all(isinstance(axis, str) for axis in names):
+        raise TypeError(
+            f"{name} must be the name of a mesh axis inside shard_map, or a tuple of names, "
+            f"got {_describe(value)}"
+        )
 
 
 def key(name: str, value) -> None:
@@ -181,7 +204,10 @@ def cells_left(spatial: Sequence[int], factors: Sequence[int], method: str) -> N
     pooled = method in ("avg", "max")
     for n, f in zip(spatial, factors, strict=True):
         if n + 2 * (f // 2) < f if pooled else n < f:
-            raise ValueError(f"factor {tuple(factors)} leaves no cell of a map of {tuple(spatial)}")
+            raise ValueError(
+                f"factor {tuple(factors)} leaves no cell of a map of {tuple(spatial)}; "
+                "use a smaller factor or a larger map"
+            )
 
 
 def regions_fit(span: Sequence[int], cells: Sequence[int], name: str) -> None:

@@ -17,7 +17,7 @@ def cross_entropy(
     targets: jax.Array,
     weights: jax.Array | None,
     activation: str,
-    axis_name: str | None,
+    axis_name: str | tuple[str, ...] | None,
 ) -> jax.Array:
     """Cross entropy in nats per image and class, over (sum of pixel weights + 1).
 

@@ -110,11 +110,11 @@ def _nearest(maps: jax.Array, axis: int, factor: int) -> jax.Array:
 def _interpolate(maps: jax.Array, axis: int, factor: int) -> jax.Array:
     size = maps.shape[axis]
     cells = size // factor
-    position = np.arange(cells) * ((size - 1) / max(cells - 1, 1))
-    low = np.minimum(position.astype(int), max(size - 2, 0))
+    # In integers: a rounded weight of 1e-16 would count an ignored neighbour as valid.
+    low, remainder = np.divmod(np.arange(cells) * (size - 1), max(cells - 1, 1))
     shape = [1] * maps.ndim
     shape[axis] = cells
-    weight = jnp.asarray((position - low).reshape(shape), maps.dtype)
+    weight = jnp.asarray((remainder / max(cells - 1, 1)).reshape(shape), maps.dtype)
     lower, upper = (jnp.take(maps, np.minimum(low + i, size - 1), axis=axis) for i in (0, 1))
     return lower * (1 - weight) + upper * weight
 

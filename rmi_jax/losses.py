@@ -39,7 +39,7 @@ class Mix(NamedTuple):
     zero_floor: bool
     reduction: str
     has_aux: bool
-    axis_name: str | None
+    axis_name: str | tuple[str, ...] | None
 
 
 def rmi_loss(
@@ -64,7 +64,7 @@ def rmi_loss(
     reduction: str = "mean",
     has_aux: bool = False,
     axis: int = -1,
-    axis_name: str | None = None,
+    axis_name: str | tuple[str, ...] | None = None,
     implementation: str | None = None,
 ) -> Any:
     r"""Region mutual information loss with cross entropy, for integer labels.
@@ -97,7 +97,7 @@ def rmi_loss(
       reduction: ``"mean"``, or ``"none"`` for terms ``[B]`` whose mean is the scalar.
       has_aux: return ``(loss, LossParts)``; the RMI part is then computed whatever its weight.
       axis: the class axis of the logits.
-      axis_name: inside ``shard_map``, the mapped axis that shards the batch.
+      axis_name: inside ``shard_map``, the mapped axis or axes that shard the batch.
       implementation: ``"streaming"`` (default: bounded memory, reverse mode only) or
         ``"patches"`` (the reference: also forward mode and higher derivatives).
 
@@ -168,7 +168,7 @@ def soft_rmi_loss(
     reduction: str = "mean",
     has_aux: bool = False,
     axis: int = -1,
-    axis_name: str | None = None,
+    axis_name: str | tuple[str, ...] | None = None,
     implementation: str | None = None,
 ) -> Any:
     """`rmi_loss` for target maps: soft, smoothed or multi-label, or binary with one channel.
@@ -277,6 +277,7 @@ def _checked_mix(mix: Mix, classes: int) -> tuple[Any, Any, Any]:
     checks.boolean("zero_floor", mix.zero_floor)
     checks.boolean("has_aux", mix.has_aux)
     checks.one_of("reduction", mix.reduction, ("mean", "none"))
+    checks.mapped_axes("axis_name", mix.axis_name)
     if mix.rmi_weight is not None:
         checks.scalar("rmi_weight", mix.rmi_weight)
         rmi_weight = mix.rmi_weight
@@ -285,10 +286,8 @@ def _checked_mix(mix: Mix, classes: int) -> tuple[Any, Any, Any]:
         rmi_weight = 1 - mix.bce_weight
     if mix.class_weights is None:
         return mix.bce_weight, rmi_weight, 1
-    class_weights = jnp.asarray(mix.class_weights)
-    checks.shape("class_weights", class_weights, (classes,), "one per class")
-    checks.nonnegative("class_weights", class_weights)
-    return mix.bce_weight, rmi_weight, class_weights
+    checks.vector("class_weights", mix.class_weights, classes, "one per class")
+    return mix.bce_weight, rmi_weight, mix.class_weights
 
 
 def _classes_last(maps: jax.Array, axis: int, name: str) -> jax.Array:

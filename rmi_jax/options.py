@@ -134,7 +134,5 @@ def _scale_weights(scale_weights, scales: int) -> jax.Array:
     if scale_weights is None:
         decay = 0.5 ** np.arange(scales)
         return jnp.asarray(decay / decay.sum())
-    weights = jnp.asarray(scale_weights)
-    checks.shape("scale_weights", weights, (scales,), "one per scale in factor")
-    checks.nonnegative("scale_weights", weights)
-    return weights
+    checks.vector("scale_weights", scale_weights, scales, "one per scale in factor")
+    return jnp.asarray(scale_weights)
