@@ -14,6 +14,7 @@ import os
 import pathlib
 import platform
 import re
+import select
 import statistics
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from benchmarks.contestants import OURS, PEERS, YARDSTICKS
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 SLOW = 3.0  # seconds; what takes longer is run once, and not warmed up
+PATIENCE = 60.0  # seconds for one run, or to compile
 PACKAGES = ("jax", "jaxlib", "optax", "numpy", "torch", "rmi-pytorch")
 
 
@@ -38,6 +40,9 @@ class Worker:
         )
 
     def read(self) -> dict[str, Any]:
+        if not select.select([self.process.stdout], [], [], PATIENCE)[0]:
+            self.process.kill()
+            return {"error": f"took longer than {PATIENCE} s"}
         line = self.process.stdout.readline()
         return json.loads(line) if line else {"error": "the process ended (out of memory?)"}
 
