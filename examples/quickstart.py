@@ -53,24 +53,16 @@ def rmi_loss(logits: jax.Array, labels: jax.Array, bce_weight: jax.Array) -> jax
     return rmi_jax.rmi_loss(logits, labels, activation="softmax", factor=1, bce_weight=bce_weight)
 
 
-def bce_schedule(steps: int) -> optax.Schedule:
-    """Cross entropy alone for the first 30 % of the steps, then down to the paper's even mix.
-
-    RMI cannot start by itself: where predictions do not vary its gradient is zero, and a prediction
-    and its opposite have the same mutual information. Cross entropy has to break that tie.
-    """
-    return optax.linear_schedule(
-        1.0, 0.5, transition_steps=max(steps // 10, 1), transition_begin=3 * steps // 10
-    )
-
-
 def objective(name: LossName, steps: int) -> Callable[..., jax.Array]:
     """``(logits, labels, step) -> loss``."""
     if name == "softmax":
         return lambda logits, labels, step: softmax_loss(logits, labels)
     if name == "sigmoid":
         return lambda logits, labels, step: sigmoid_loss(logits, labels)
-    schedule = bce_schedule(steps)
+    # RMI cannot start by itself: where predictions do not vary its gradient is zero, and a
+    # prediction and its opposite have the same mutual information. So cross entropy alone breaks
+    # the tie for 30 % of the steps, then its weight goes down to the paper's even mix.
+    schedule = rmi_jax.warmup_schedule(3 * steps // 10, max(steps // 10, 1))
     return lambda logits, labels, step: rmi_loss(logits, labels, schedule(step))
 
 
