@@ -1,7 +1,10 @@
 """Logits to probabilities, with derivatives that keep their precision when saturated."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 
 @jax.custom_jvp
@@ -28,18 +31,35 @@ def _softplus_jvp(primals, tangents):
     return softplus(logits), tangent * sigmoid(logits)
 
 
+class LogTotal(NamedTuple):
+    """``log(sum(exp(logits)))`` as two terms: added up, the rest would drown in a large logit."""
+
+    largest: jax.Array
+    rest: jax.Array
+
+
+def log_total(logits: jax.Array) -> LogTotal:
+    """The log of the sum of exponentials over the last axis.
+
+    Only the rest has a derivative, and stands for both: what is computed from the two does not
+    change when all logits are shifted.
+    """
+    largest = lax.stop_gradient(jnp.max(logits, axis=-1))
+    return LogTotal(largest, _log_sum(logits, largest))
+
+
 @jax.custom_jvp
-def log_total(logits: jax.Array) -> jax.Array:
-    """``log(sum(exp(logits)))`` over the last axis, ``[B, *S]``."""
-    return jax.nn.logsumexp(logits, axis=-1)
+def _log_sum(logits: jax.Array, largest: jax.Array) -> jax.Array:
+    return jnp.log(jnp.sum(jnp.exp(logits - largest[..., None]), axis=-1))
 
 
-@log_total.defjvp
-def _log_total_jvp(primals, tangents):
-    (logits,), (tangent,) = primals, tangents
-    total = log_total(logits)
+@_log_sum.defjvp
+def _log_sum_jvp(primals, tangents):
+    logits, largest = primals
+    rest = _log_sum(logits, largest)
     # From the total, not from the terms of the sum: nothing of the size of the logits is kept.
-    return total, jnp.sum(jnp.exp(logits - total[..., None]) * tangent, axis=-1)
+    probs = jnp.exp(logits - largest[..., None] - rest[..., None])
+    return rest, jnp.sum(probs * tangents[0], axis=-1)
 
 
 @jax.custom_jvp

@@ -160,11 +160,11 @@ def scalar(name: str, value, *, positive: bool = False) -> None:
 
 def vector(name: str, value, length: int, meaning: str) -> None:
     """Raises unless ``value`` is ``length`` real weights, finite and >= 0 where concrete."""
-    if not isinstance(value, Sequence | np.ndarray | jax.Array) or isinstance(value, str):
+    kinds = Sequence | np.ndarray | jax.Array | numbers.Real
+    if isinstance(value, str) or not isinstance(value, kinds):
         raise TypeError(f"{name} must be an array of real weights, got {_describe(value)}")
     weights = value if isinstance(value, jax.Array) else np.asarray(value)
-    kinds = (jnp.integer, jnp.floating)
-    if not any(jnp.issubdtype(weights.dtype, kind) for kind in kinds):
+    if not any(jnp.issubdtype(weights.dtype, kind) for kind in (jnp.integer, jnp.floating)):
         raise TypeError(f"{name} must be real weights, got {weights.dtype}")
     shape(name, weights, (length,), meaning)
     nonnegative(name, weights)

@@ -46,7 +46,8 @@ def cross_entropy(
         return per_class(logits, targets, share)
     if activation == "sigmoid":
         return _image_sums(softplus(logits) - targets * logits, share)
-    return _image_sums(targets * (log_total(logits)[..., None] - logits), share)
+    largest, rest = log_total(logits)
+    return _image_sums(targets * (rest[..., None] - (logits - largest[..., None])), share)
 
 
 def _image_sums(maps: jax.Array, share: jax.Array) -> jax.Array:
@@ -81,7 +82,8 @@ def _sigmoid_labels_jvp(primals, tangents):
 
 @jax.custom_jvp
 def _softmax_labels(logits: jax.Array, labels: jax.Array, share: jax.Array) -> jax.Array:
-    losses = log_total(logits) - _at_label(logits, labels)
+    largest, rest = log_total(logits)
+    losses = rest - (_at_label(logits, labels) - largest)
     return class_sums(losses * share, labels, logits.shape[-1])
 
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rmi_jax.activations import sigmoid
+from rmi_jax.activations import LogTotal, sigmoid
 from rmi_jax.cells import cell_probs, cell_targets, cell_weights, position_weights, shift_grid
 from rmi_jax.geometry import Maps, Scale
 from rmi_jax.strips import Sweep, plan
@@ -17,7 +17,7 @@ class View(NamedTuple):
     """The maps as one scale sees them; what is here is shared by all classes."""
 
     maps: Maps
-    log_total: jax.Array | None  # logsumexp of the logits [B, *S], for softmax
+    log_total: LogTotal | None  # of the logits, for softmax
     weights: jax.Array  # weights of the cells [B, *cells]
     sweep: Sweep
     scale: Scale
@@ -28,11 +28,11 @@ class Planes(NamedTuple):
 
     probs: jax.Array
     targets: jax.Array
-    pull_probs: Callable[[jax.Array], tuple[jax.Array, jax.Array | None]]
+    pull_probs: Callable[[jax.Array], tuple[jax.Array, LogTotal | None]]
     pull_targets: Callable[[jax.Array], tuple[jax.Array]]
 
 
-def make_view(maps: Maps, log_total: jax.Array | None, scale: Scale, dtype: jnp.dtype) -> View:
+def make_view(maps: Maps, log_total: LogTotal | None, scale: Scale, dtype: jnp.dtype) -> View:
     """Prepares one scale."""
     pixels = maps.weights
     if pixels is None:
@@ -59,7 +59,8 @@ def read_planes(view: View, classes: jax.Array) -> Planes:
         if scale.activation == "sigmoid":
             plane = sigmoid(plane)
         elif scale.activation == "softmax":
-            plane = jnp.exp(plane - log_total)
+            largest, rest = log_total
+            plane = jnp.exp(plane - largest - rest)
         return to_cells(cell_probs, plane)
 
     def targets(plane):

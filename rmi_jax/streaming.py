@@ -17,7 +17,7 @@ from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
 from rmi_jax import gaussian
-from rmi_jax.activations import log_total
+from rmi_jax.activations import LogTotal, log_total
 from rmi_jax.gaussian import Frame, Scatter, Terms, matmul, transpose
 from rmi_jax.geometry import Maps, Scale
 from rmi_jax.planes import Planes, View, add_class, make_view, read_planes
@@ -76,8 +76,8 @@ def _forward(scales, *args):
 def _backward(scales, saved, cotangents):
     maps, log_total, soft, jitter, fits = saved
     grads = [
-        None if m is None else zeros_like_images(m, m.shape[1:])
-        for m in (maps.inputs, soft, log_total)
+        jax.tree.map(lambda m: zeros_like_images(m, m.shape[1:]), arg)
+        for arg in (maps.inputs, soft, log_total)
     ]
     for scale, (slots, fit), cotangent in zip(scales, fits, cotangents, strict=True):
         view = make_view(maps, log_total, scale, jitter.dtype)
@@ -91,7 +91,7 @@ _streaming.defvjp(_forward, _backward, symbolic_zeros=True)
 
 
 def _fit(
-    scale: Scale, maps: Maps, log_total: jax.Array | None, jitter: jax.Array
+    scale: Scale, maps: Maps, log_total: LogTotal | None, jitter: jax.Array
 ) -> tuple[Terms, tuple[Slots, Fit]]:
     """Statistics of every slot, then the conditioning of all of them at once."""
     view = make_view(maps, log_total, scale, jitter.dtype)
@@ -225,7 +225,7 @@ def _add_gradients(
         inputs = add_class(inputs, classes, plane)
         if targets is not None:
             targets = add_class(targets, classes, *planes.pull_targets(pulled[:, 1]))
-        return [inputs, targets, None if log_total is None else log_total + per_pixel]
+        return [inputs, targets, jax.tree.map(jnp.add, log_total, per_pixel)]
 
     return lax.fori_loop(0, slots.visits, visit, grads)
 

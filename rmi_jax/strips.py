@@ -150,7 +150,8 @@ def _components(maps: jax.Array, regions: Regions) -> jax.Array:
 
 def zeros_like_images(maps: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Zeros ``[B, *shape]`` that are sharded, and vary inside shard_map, as the images do."""
-    zero = zeros_from(maps[(slice(None), *[0] * (maps.ndim - 1))])
+    # The barrier keeps XLA from sharing these zeros with others, which costs a copy of the maps.
+    zero = lax.optimization_barrier(zeros_from(maps[(slice(None), *[0] * (maps.ndim - 1))]))
     return jnp.broadcast_to(zero.reshape(-1, *[1] * len(shape)), (maps.shape[0], *shape))
 
 
