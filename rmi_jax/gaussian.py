@@ -25,18 +25,20 @@ class Scatter(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """What the errors are measured in: ``D = T (Y - W0 P)``."""
+    """What the regions are measured in: ``Q P`` and ``D = T (Y - W0 P)``."""
 
     guess: jax.Array  # W0
-    transform: jax.Array  # T, lower triangular
+    q: jax.Array  # lower triangular
+    t: jax.Array  # lower triangular
 
 
 class Conditional(NamedTuple):
     """The regression of truth on prediction."""
 
     step: jax.Array  # W - W0, with W = Y P' A^-1
+    chol_a: jax.Array  # lower Cholesky factor of A
     chol: jax.Array  # lower Cholesky factor of M + alpha I
-    cancellation: jax.Array  # [...] how far the smallest pivot fell below the scatter of D
+    cancellation: jax.Array  # [...] how far the smallest pivot fell below what it is taken from
 
 
 class Terms(NamedTuple):
@@ -115,14 +117,16 @@ def condition(scatter: Scatter, frame: Frame, jitter: jax.Array) -> Conditional:
     ``T (M + alpha I) T' = D D' + alpha (T T' + V V') - F A^-1 F'``.
 
     Args:
-      scatter: scatter matrices of the centred ``P`` and ``D``.
-      frame: what D is measured in; the slope times the identity and no transform at first.
+      scatter: scatter matrices of the centred ``Q P`` and ``D``.
+      frame: what they are measured in; at first no more than the slope times the identity.
       jitter: alpha, a scalar.
     """
-    guess, t = frame
-    chol_a = cholesky(scatter.pp + jitter * jnp.eye(t.shape[-1], dtype=t.dtype), jitter)
+    guess, q, t = frame
+    a = scatter.pp + jitter * matmul(q, transpose(q))  # Q A Q'
+    chol_a = cholesky(a, jitter * jnp.square(_diagonal(q)))
     v, noise = matmul(t, guess), jitter * matmul(t, transpose(t))
-    whitened = solve(chol_a, transpose(scatter.dp - jitter * v))
+    f = scatter.dp - jitter * matmul(v, transpose(q))  # F Q'
+    whitened = solve(chol_a, transpose(f))
     unexplained = scatter.dd + jitter * matmul(v, transpose(v)) + noise
     m = unexplained - matmul(transpose(whitened), whitened)
     # T M T' is positive semidefinite, so no entry exceeds the geometric mean of two diagonals:
@@ -131,9 +135,13 @@ def condition(scatter: Scatter, frame: Frame, jitter: jax.Array) -> Conditional:
     bound = lax.stop_gradient(jnp.sqrt(diagonal[..., :, None]) * jnp.sqrt(diagonal[..., None, :]))
     m = _repaired(m, noise + jnp.clip(m - noise, -bound, bound))
     chol = cholesky(m, jitter * jnp.square(_diagonal(t)))
-    cancellation = jnp.max(_diagonal(unexplained) / jnp.square(_diagonal(chol)), axis=-1)
-    step = solve(t, transpose(solve(chol_a, whitened, transposed=True)))
-    return Conditional(step, solve(t, chol), cancellation)
+    cancellation = jnp.maximum(_lost(a, chol_a), _lost(unexplained, chol))
+    step = transpose(solve(chol_a, whitened, transposed=True))
+    return Conditional(solve(t, matmul(step, q)), solve(q, chol_a), solve(t, chol), cancellation)
+
+
+def _lost(a: jax.Array, chol: jax.Array) -> jax.Array:
+    return jnp.max(_diagonal(a) / jnp.square(_diagonal(chol)), axis=-1)
 
 
 def log_det(chol: jax.Array, unit: jax.Array) -> jax.Array:

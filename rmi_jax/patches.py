@@ -66,7 +66,7 @@ def _pair_terms(
     )
     identity = jnp.eye(regions.dim, dtype=p.dtype)
     guess = slope * identity
-    chol = gaussian.condition(scatter, gaussian.Frame(guess, identity), jitter).chol
+    chol = gaussian.condition(scatter, gaussian.Frame(guess, identity, identity), jitter).chol
     chol_y = gaussian.cholesky(gaussian.truth_scatter(scatter, guess, jitter), jitter)
     return gaussian.terms(scatter, guess, chol, chol_y, jitter)
 

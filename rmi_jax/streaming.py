@@ -26,7 +26,7 @@ from rmi_jax.strips import Moments, moments, pull_back, zeros_like_images
 
 # Where conditioning leaves less than one part in this of the errors' scatter, its float32 sums
 # have lost digits that matter, and a second pass sums the residuals themselves.
-_CANCELLATION = 1e3
+_CANCELLATION = 100.0
 
 
 class Centring(NamedTuple):
@@ -106,15 +106,18 @@ def _fit(
     centring, mean_z, scatter = _each_slot(view, slots.visits, visit)
     identity = gaussian.identity_from(scatter.pp)
     guess = centring.slope[..., None, None] * identity
-    first = gaussian.condition(scatter, Frame(guess, identity), jitter)
-    # The residuals of a close fit, whitened, have no digits to lose.
+    plain = Frame(guess, identity, identity)
+    first = gaussian.condition(scatter, plain, jitter)
+    # Whitened predictions and residuals of a close fit have no digits to lose.
     again = slots.varies & (first.cancellation > _CANCELLATION)
-    close = Frame(guess + first.step, gaussian.solve(first.chol, identity))
-    closer = _residual_scatter(view, slots, centring, first.step, close.transform, again)
+    q, t = (gaussian.solve(chol, identity) for chol in (first.chol_a, first.chol))
+    close = Frame(guess + first.step, q, t)
+    mix = _block([[q, gaussian.zeros_from(q)], [-matmul(t, first.step), t]])
+    closer = _mixed_scatter(view, slots, centring, mix, again)
     choose = partial(_where, again)
     conditional = gaussian.condition(
         jax.tree.map(choose, closer, scatter),
-        jax.tree.map(choose, close, Frame(guess, identity)),
+        jax.tree.map(choose, close, plain),
         jitter,
     )
     chol_y = gaussian.cholesky(gaussian.truth_scatter(scatter, guess, jitter), jitter)
@@ -159,25 +162,17 @@ def _scatter(sums: Moments, view: View) -> tuple[jax.Array, Scatter]:
     return mean, Scatter(blocks[:, p, p], blocks[:, d, p], blocks[:, d, d])
 
 
-def _residual_scatter(
-    view: View,
-    slots: Slots,
-    centring: Centring,
-    step: jax.Array,
-    transform: jax.Array,
-    again: jax.Array,
+def _mixed_scatter(
+    view: View, slots: Slots, centring: Centring, mix: jax.Array, again: jax.Array
 ) -> Scatter:
-    """Scatter with errors ``T (D - step P)``, for the slots where any image asks for it."""
+    """Scatter of ``mix [P; D]``, for the slots where any image asks for it."""
     asked = jnp.any(again, axis=1)
     order = jnp.argsort(~asked, stable=True)
 
     def visit(k):
-        here = Centring(*(c[k] for c in centring))
-        t = transform[k]
-        mix = [[gaussian.identity_from(t), gaussian.zeros_from(t)], [-matmul(t, step[k]), t]]
         planes = read_planes(view, slots.classes[k])
-        sums = moments(_centred(planes, here), view.sweep, _block(mix))
-        return _scatter(sums, view)[1]
+        centred = _centred(planes, Centring(*(c[k] for c in centring)))
+        return _scatter(moments(centred, view.sweep, mix[k]), view)[1]
 
     return _each_slot(view, jnp.sum(asked), visit, order)
 
