@@ -28,6 +28,7 @@ import rmi_jax
 from rmi_jax import metrics
 
 LossName = Literal["softmax", "sigmoid", "rmi"]
+Objective = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]  # logits, labels, step -> loss
 TITLES = {"softmax": "Softmax CE", "sigmoid": "Sigmoid CE", "rmi": "RMI"}
 BATCH, CROP, LEARNING_RATE = 8, 64, 3e-3
 TOLERANCE = 2  # pixels by which a predicted boundary may miss the true one
@@ -53,8 +54,7 @@ def rmi_loss(logits: jax.Array, labels: jax.Array, bce_weight: jax.Array) -> jax
     return rmi_jax.rmi_loss(logits, labels, activation="softmax", factor=1, bce_weight=bce_weight)
 
 
-def objective(name: LossName, steps: int) -> Callable[..., jax.Array]:
-    """``(logits, labels, step) -> loss``."""
+def objective(name: LossName, steps: int) -> Objective:
     if name == "softmax":
         return lambda logits, labels, step: softmax_loss(logits, labels)
     if name == "sigmoid":
@@ -66,12 +66,13 @@ def objective(name: LossName, steps: int) -> Callable[..., jax.Array]:
     return lambda logits, labels, step: rmi_loss(logits, labels, schedule(step))
 
 
-def train(name: LossName, data: satellite.Data, *, steps: int, seed: int) -> tuple[UNet, float]:
+def train(
+    loss_of: Objective, data: satellite.Data, *, steps: int, seed: int, title: str
+) -> tuple[UNet, float]:
     """Returns the trained model and the seconds per step over the second half of the steps."""
-    model = UNet(3, len(data.classes), rngs=nnx.Rngs(seed))
+    model = UNet(data.train.images.shape[-1], len(data.classes), rngs=nnx.Rngs(seed))
     learning_rate = optax.warmup_cosine_decay_schedule(0, LEARNING_RATE, steps // 20, steps)
     optimizer = nnx.Optimizer(model, optax.adamw(learning_rate), wrt=nnx.Param)
-    loss_of = objective(name, steps)
 
     @nnx.jit
     def update(model, optimizer, images, labels, step):
@@ -81,7 +82,7 @@ def train(name: LossName, data: satellite.Data, *, steps: int, seed: int) -> tup
 
     batches = satellite.crops(data.train, seed=seed, batch=BATCH, size=CROP)
     half, start = steps // 2, time.perf_counter()
-    bar = tqdm(range(steps), desc=f"{TITLES[name]:10}", unit="step", mininterval=1)
+    bar = tqdm(range(steps), desc=f"{title:10}", unit="step", mininterval=1)
     for step, (images, labels) in zip(bar, batches, strict=False):
         if step == half:  # neither compilation nor the warm-up of RMI counts
             jax.block_until_ready(nnx.state(model))
@@ -195,7 +196,9 @@ def main(
     data = satellite.load(task)
     results = {}
     for name in losses:
-        model, seconds = train(name, data, steps=steps, seed=seed)
+        model, seconds = train(
+            objective(name, steps), data, steps=steps, seed=seed, title=TITLES[name]
+        )
         results[name] = evaluate(model, data, seconds)
     title = f"{task}: {len(data.test.labels)} test tiles, {steps} steps, seed {seed}"
     print_table(results, title)

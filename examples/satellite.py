@@ -94,7 +94,8 @@ def crops(tiles: Tiles, *, seed: int, batch: int, size: int) -> Iterator[Tiles]:
         chosen = random.choice(pixels[random.integers(len(pixels))])
         tile, *pixel = np.unravel_index(chosen, tiles.labels.shape)
         row, column = (
-            random.integers(max(0, at - size + 1), min(at, TILE - size) + 1) for at in pixel
+            random.integers(max(0, at - size + 1), min(at, side - size) + 1)
+            for at, side in zip(pixel, tiles.labels.shape[1:], strict=True)
         )
         window = np.s_[tile, row : row + size, column : column + size]
         turns, mirror = random.integers(4), random.choice([-1, 1])

@@ -1,0 +1,168 @@
+"""Does RMI help? Nine losses, several seeds, three tasks, one JSON line per run.
+
+For each seed, every loss starts from the same weights and sees the same batches for the same number
+of steps. Runs that the results file holds already are not repeated, so that the study can be
+stopped and started again. `--table` trains nothing: it prints what the results file holds.
+"""
+
+import json
+import os
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import mni152
+import optax
+import quickstart
+import satellite
+import study_report
+import tyro
+
+import rmi_jax
+
+HERE = Path(__file__).parent
+DEAD = 5  # IoU in percent under which a class counts as dead
+
+Task = Literal["water", "brain", "land-cover"]
+
+
+def dice_loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Softmax cross entropy plus Dice over the whole batch."""
+    # Ignored pixels become one more class, whose Dice is left out.
+    classes = logits.shape[-1]
+    ignored = (labels == satellite.IGNORED)[..., None]
+    extended = jnp.concatenate([logits, jnp.zeros_like(logits[..., :1])], axis=-1)
+    extended = jnp.where(ignored == (jnp.arange(classes + 1) == classes), extended, -1e9)
+    targets = jax.nn.one_hot(jnp.where(ignored[..., 0], classes, labels), classes + 1)
+    losses = optax.losses.dice_loss(extended, targets, axis=(0, 1, 2), reduction="none")
+    return quickstart.softmax_loss(logits, labels) + losses[:-1].mean()
+
+
+# What each RMI loss passes to `rmi_jax.rmi_loss`; 4 with sigmoids is the paper's setting.
+RMI = {
+    "rmi-4": {"factor": 4},
+    "rmi-2": {"factor": 2},
+    "rmi-1": {"factor": 1},
+    "softmax-rmi-1": {"factor": 1, "activation": "softmax"},
+    "softmax-rmi-cascade": {"factor": (1, 2, 4), "activation": "softmax"},
+    "softmax-rmi-2": {"factor": 2, "activation": "softmax"},
+}
+OTHERS = {
+    "softmax": quickstart.softmax_loss,
+    "sigmoid": quickstart.sigmoid_loss,
+    "dice": dice_loss,
+}
+LossName = Literal[
+    "softmax", "sigmoid", "dice", "rmi-4", "rmi-2", "rmi-1",
+    "softmax-rmi-1", "softmax-rmi-cascade", "softmax-rmi-2",
+]  # fmt: skip
+
+
+def objective(name: LossName, steps: int) -> quickstart.Objective:
+    if name in OTHERS:
+        return lambda logits, labels, step: OTHERS[name](logits, labels)
+    schedule = rmi_jax.warmup_schedule(3 * steps // 10, max(steps // 10, 1))  # as the quick start
+    return lambda logits, labels, step: rmi_jax.rmi_loss(
+        logits, labels, bce_weight=schedule(step), **RMI[name]
+    )
+
+
+def load(task: Task) -> satellite.Data:
+    return mni152.slices() if task == "brain" else satellite.load(task)
+
+
+def run(name: LossName, task: Task, data: satellite.Data, *, steps: int, seed: int) -> dict:
+    title = f"{task} {seed} {name}"
+    model, seconds = quickstart.train(
+        objective(name, steps), data, steps=steps, seed=seed, title=title
+    )
+    scores = quickstart.evaluate(model, data, seconds).scores
+    iou = {c: scores[f"IoU {c}, %"] for c in data.classes}
+    return {
+        "task": task,
+        "loss": name,
+        "seed": seed,
+        "steps": steps,
+        "miou": scores["mIoU, %"],
+        "boundary_f1": scores["boundary F1, %"],
+        "iou": iou,
+        "dead": [c for c, value in iou.items() if not value >= DEAD],
+        "seconds_per_step": seconds,
+        "settings": {
+            **RMI.get(name, {}),
+            "batch": quickstart.BATCH,
+            "crop": quickstart.CROP,
+            "learning_rate": quickstart.LEARNING_RATE,
+            "test_images": len(data.test.labels),
+            "boundary_tolerance": quickstart.TOLERANCE,
+        },
+    }
+
+
+def circumstances() -> dict[str, Any]:
+    """Where and with what the runs were made."""
+    git = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+        cwd=HERE, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    packages = ("jax", "flax", "optax", "numpy")
+    return {
+        "commit": git.stdout.strip() or "unknown",
+        "device": f"{jax.devices()[0].device_kind}, {platform.machine()}, {os.cpu_count()} cores",
+        "versions": {"python": platform.python_version(), **{p: version(p) for p in packages}},
+    }
+
+
+def append(record: dict, results: Path) -> None:
+    results.parent.mkdir(parents=True, exist_ok=True)
+    torn = results.exists() and not results.read_bytes().endswith(b"\n")
+    with results.open("a") as file:  # a torn line, from a run that was stopped, gets its own line
+        file.write("\n" * (torn and results.stat().st_size > 0) + json.dumps(record) + "\n")
+
+
+def main(
+    steps: int = 600,
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4),
+    losses: tuple[LossName, ...] = (*OTHERS, *RMI),  # pyright: ignore
+    tasks: tuple[Task, ...] = ("water", "brain", "land-cover"),
+    results: Path = HERE / "results" / "study.jsonl",
+    picture: Path = Path("outputs/study.png"),
+    table: bool = False,
+) -> None:
+    """Trains a small U-Net with every loss, task and seed, and compares them.
+
+    Args:
+        steps: training steps of each run.
+        seeds: for the initial weights and the batches, the same for each loss.
+        losses: which losses to train with.
+        tasks: water and land-cover are satellite imagery, brain is slices of the MNI152 template.
+        results: the file to which each run adds a line, and from which the table is made.
+        picture: where to draw the results.
+        table: train nothing, only report the runs of that many steps that the file holds.
+    """
+    if steps < 1:
+        raise SystemExit("--steps must be at least 1")
+    where = circumstances()
+    for task in () if table else tasks:
+        data = load(task)
+        for seed in seeds:
+            for name in losses:
+                key = {"task": task, "loss": name, "seed": seed, "steps": steps}
+                if any(key.items() <= old.items() for old in study_report.read(results)):
+                    continue
+                append({**run(name, task, data, steps=steps, seed=seed), **where}, results)
+                jax.clear_caches()  # compiled programs of finished runs would pile up
+    runs = [r for r in study_report.read(results) if r["steps"] == steps and r["task"] in tasks]
+    if not runs:
+        raise SystemExit(f"no runs of {steps} steps in {results}; without --table they are made")
+    study_report.print_tables(runs)
+    study_report.draw(runs, picture)
+
+
+if __name__ == "__main__":
+    study_report.headless()
+    tyro.cli(main)
