@@ -38,7 +38,15 @@ class Data:
     test_pictures: np.ndarray  # uint8 [N, 128, 128, 3], the test images to look at
 
 
-def load(task: TaskName, folder: Path = Path(__file__).parent / "data") -> Data:
+class Selection(NamedTuple):
+    classes: tuple[str, ...]
+    colours: np.ndarray  # uint8 [C, 3]
+    pictures: np.ndarray  # uint8 [N, 128, 128, 3]
+    labels: np.ndarray  # uint8 [N, 128, 128], 255 is ignored
+    is_test: np.ndarray  # bool [N]
+
+
+def select(task: TaskName, folder: Path = Path(__file__).parent / "data") -> Selection:
     """Tiles worth learning from; every fourth one is kept for testing. Tiles never overlap."""
     if task == "water":
         file, classes = "water_3_classes_5400x2700.png", ("sea", "land", "lake")
@@ -58,8 +66,14 @@ def load(task: TaskName, folder: Path = Path(__file__).parent / "data") -> Data:
         kept = (share(labels == 2) >= 0.002) & (share(labels != 0) >= 0.2)
     else:
         kept = share((labels != 0) & (labels != IGNORED)) >= 0.3
-    pictures, labels = pictures[kept], labels[kept].astype(np.int32)
-    is_test = np.arange(len(labels)) % 4 == 3
+    is_test = np.arange(kept.sum()) % 4 == 3
+    return Selection(classes, colours, pictures[kept], labels[kept], is_test)
+
+
+def load(task: TaskName, folder: Path = Path(__file__).parent / "data") -> Data:
+    """The selected tiles, normalized."""
+    classes, colours, pictures, labels, is_test = select(task, folder)
+    labels = labels.astype(np.int32)
     mean = pictures[~is_test].mean(axis=(0, 1, 2))
     std = pictures[~is_test].std(axis=(0, 1, 2))
     images = ((pictures - mean) / std).astype(np.float32)

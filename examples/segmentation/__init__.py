@@ -1,0 +1,1 @@
+"""The parts of `train.py` and `predict.py`, one idea in each file."""
