@@ -3,7 +3,7 @@
 Every layout on disk becomes a `Dataset`, in which labels are class indices and 255 is ignored.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -37,10 +37,6 @@ class Dataset:
     def read(self, i: int) -> tuple[np.ndarray, np.ndarray]:
         """Picture uint8 ``[H, W, 3]`` and labels uint8 ``[H, W]``; `BadData` if files are wrong."""
         return self.reader(i)
-
-    def __iter__(self) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-        for i in range(len(self)):
-            yield self.name(i), *self.read(i)
 
 
 @dataclass(frozen=True)

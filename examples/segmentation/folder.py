@@ -82,7 +82,7 @@ def read_table(file: Path) -> tuple[tuple[str, ...], np.ndarray, Table]:
     for name, colour in (drawn | content.get("colours", {})).items():
         if name not in classes:
             raise BadData(f"{file}: there is a colour for {name!r}, but no such class")
-        key = _key(colour[0] if isinstance(colour, list) else colour, file)
+        key = _colour(colour[0] if isinstance(colour, list) else colour, file)
         colours[list(classes).index(name)] = key >> 16, key >> 8 & 255, key & 255
     return tuple(classes), colours, Table(tuple(meanings.items()), is_rgb=kinds == {str})
 
@@ -90,12 +90,16 @@ def read_table(file: Path) -> tuple[tuple[str, ...], np.ndarray, Table]:
 def _key(pixel: Any, file: Path) -> int:
     if isinstance(pixel, int) and not isinstance(pixel, bool) and 0 <= pixel < 2**16:
         return pixel
-    if isinstance(pixel, str) and len(pixel) == 7 and pixel[0] == "#":
+    return _colour(pixel, file)
+
+
+def _colour(text: Any, file: Path) -> int:
+    if isinstance(text, str) and len(text) == 7 and text[0] == "#":
         try:
-            return int(pixel[1:], 16)
+            return int(text[1:], 16)
         except ValueError:
             pass
-    raise BadData(f'{file}: wants values from 0 to 65535 or colours as "#1e5aa0", got {pixel!r}')
+    raise BadData(f'{file}: wants values from 0 to 65535 and colours as "#1e5aa0", got {text!r}')
 
 
 def _find_table(root: Path) -> Path:

@@ -54,8 +54,6 @@ def train_batches(
     index, count = shard
     if not 0 <= index < count:
         raise ValueError(f"shard must be (index, count) with 0 <= index < count, got {shard}")
-    if not len(dataset):
-        raise ValueError("the data set is empty")
     change = partial(
         _changed,
         crop=(crop, crop) if isinstance(crop, int) else crop,
