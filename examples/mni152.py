@@ -32,7 +32,7 @@ def volume() -> Volume:
     """Axes: right to left, back to front, bottom to top, 1 mm each."""
     package = importlib.util.find_spec("nilearn")
     if package is None or package.origin is None:
-        raise SystemExit("the brain template comes with nilearn: pip install 'rmi-jax[examples]'")
+        raise SystemExit("the brain template comes with nilearn: pip install 'rmi-jax[brain]'")
     # The files alone: importing nilearn takes seconds.
     folder = Path(package.origin).parent / "datasets" / "data"
 

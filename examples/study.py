@@ -5,26 +5,29 @@ of steps. Runs that the results file holds already are not repeated, so that the
 stopped and started again. `--table` trains nothing: it prints what the results file holds.
 """
 
+import itertools
 import json
 import os
 import platform
 import subprocess
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import mni152
 import optax
 import quickstart
 import satellite
 import study_report
 import tyro
+from unet import UNet
 
 import rmi_jax
 
 HERE = Path(__file__).parent
+KEY = ("task", "loss", "seed", "steps")  # what tells runs apart
 DEAD = 5  # IoU in percent under which a class counts as dead
 
 Task = Literal["water", "brain", "land-cover"]
@@ -72,45 +75,44 @@ def objective(name: LossName, steps: int) -> quickstart.Objective:
 
 
 def load(task: Task) -> satellite.Data:
-    return mni152.slices() if task == "brain" else satellite.load(task)
+    if task == "brain":
+        import mni152  # needs the `brain` extra, which the other tasks can do without
+
+        return mni152.slices()
+    return satellite.load(task)
 
 
-def run(name: LossName, task: Task, data: satellite.Data, *, steps: int, seed: int) -> dict:
-    title = f"{task} {seed} {name}"
-    model, seconds = quickstart.train(
-        objective(name, steps), data, steps=steps, seed=seed, title=title
-    )
+def run(
+    loss_of: quickstart.Objective, data: satellite.Data, *, steps: int, seed: int, title: str
+) -> tuple[UNet, dict[str, Any]]:
+    """The trained model and what it scores on the test images."""
+    model, seconds = quickstart.train(loss_of, data, steps=steps, seed=seed, title=title)
     scores = quickstart.evaluate(model, data, seconds).scores
     iou = {c: scores[f"IoU {c}, %"] for c in data.classes}
-    return {
-        "task": task,
-        "loss": name,
-        "seed": seed,
-        "steps": steps,
+    return model, {
         "miou": scores["mIoU, %"],
         "boundary_f1": scores["boundary F1, %"],
         "iou": iou,
         "dead": [c for c, value in iou.items() if not value >= DEAD],
         "seconds_per_step": seconds,
-        "settings": {
-            **RMI.get(name, {}),
-            "batch": quickstart.BATCH,
-            "crop": quickstart.CROP,
-            "learning_rate": quickstart.LEARNING_RATE,
-            "test_images": len(data.test.labels),
-            "boundary_tolerance": quickstart.TOLERANCE,
-        },
     }
 
 
-def circumstances() -> dict[str, Any]:
-    """Where and with what the runs were made."""
+def circumstances(options: Mapping[str, Any]) -> dict[str, Any]:
+    """How, where and with what a run was made."""
     git = subprocess.run(
         ["git", "describe", "--always", "--dirty", "--abbrev=12"],
         cwd=HERE, capture_output=True, text=True, check=False,
     )  # fmt: skip
     packages = ("jax", "flax", "optax", "numpy")
     return {
+        "settings": {
+            "batch": quickstart.BATCH,
+            "crop": quickstart.CROP,
+            "learning_rate": quickstart.LEARNING_RATE,
+            "boundary_tolerance": quickstart.TOLERANCE,
+            **options,
+        },
         "commit": git.stdout.strip() or "unknown",
         "device": f"{jax.devices()[0].device_kind}, {platform.machine()}, {os.cpu_count()} cores",
         "versions": {"python": platform.python_version(), **{p: version(p) for p in packages}},
@@ -122,6 +124,29 @@ def append(record: dict, results: Path) -> None:
     torn = results.exists() and not results.read_bytes().endswith(b"\n")
     with results.open("a") as file:  # a torn line, from a run that was stopped, gets its own line
         file.write("\n" * (torn and results.stat().st_size > 0) + json.dumps(record) + "\n")
+
+
+def fill(
+    results: Path,
+    tasks: Iterable[Task],
+    seeds: Iterable[int],
+    objectives: Mapping[str, quickstart.Objective],
+    *,
+    steps: int,
+) -> None:
+    """Adds the runs that the results file lacks; seed by seed, so that all losses have the same."""
+    done = [{name: r[name] for name in KEY} for r in study_report.read(results)]
+    for task in tasks:
+        data = None
+        for seed, (loss, loss_of) in itertools.product(seeds, objectives.items()):
+            key = dict(zip(KEY, (task, loss, seed, steps), strict=True))
+            if key in done:
+                continue
+            data = data or load(task)
+            title = f"{task} {seed} {loss}"
+            _, scores = run(loss_of, data, steps=steps, seed=seed, title=title)
+            append({**key, **scores, **circumstances(RMI.get(loss, {}))}, results)
+            jax.clear_caches()  # compiled programs of finished runs would pile up
 
 
 def main(
@@ -146,16 +171,8 @@ def main(
     """
     if steps < 1:
         raise SystemExit("--steps must be at least 1")
-    where = circumstances()
-    for task in () if table else tasks:
-        data = load(task)
-        for seed in seeds:
-            for name in losses:
-                key = {"task": task, "loss": name, "seed": seed, "steps": steps}
-                if any(key.items() <= old.items() for old in study_report.read(results)):
-                    continue
-                append({**run(name, task, data, steps=steps, seed=seed), **where}, results)
-                jax.clear_caches()  # compiled programs of finished runs would pile up
+    if not table:
+        fill(results, tasks, seeds, {name: objective(name, steps) for name in losses}, steps=steps)
     runs = [r for r in study_report.read(results) if r["steps"] == steps and r["task"] in tasks]
     if not runs:
         raise SystemExit(f"no runs of {steps} steps in {results}; without --table they are made")

@@ -1,0 +1,112 @@
+"""Two settings measured on the water task: ignored pixels along boundaries, and the jitter.
+
+Void: the training labels get a strip of ignored pixels, two wide, along every boundary, as in
+Pascal VOC; the test labels keep theirs. Which way of treating ignored pixels serves better?
+
+Jitter: it is added to sums over positions, so that on a crop of 512 x 512 pixels it weighs 64 times
+less than on one of 64 x 64. Dividing it by 64 on the same crop has the same effect (of the same
+content, 64 times as much multiplies every scatter by 64). Does that change the gradient, or the
+trained model?
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import quickstart
+import satellite
+import study
+import study_report
+import tyro
+from boundary_study import mixed
+from flax import nnx
+
+import rmi_jax
+
+JITTER, CROPS = 5e-4, 64  # crops of 64 x 64 and of 512 x 512 differ in size by a factor of 64
+SOFTMAX = {"activation": "softmax", "factor": 1}
+PAPER = {"activation": "sigmoid", "factor": 4}
+
+
+def objectives(steps: int) -> dict[str, quickstart.Objective]:
+    schedule = rmi_jax.warmup_schedule(3 * steps // 10, max(steps // 10, 1))
+
+    def void(labels: jax.Array) -> jax.Array:
+        return jnp.where(mixed(labels, 3), satellite.IGNORED, labels)
+
+    def rmi(prepare: Callable[[jax.Array], jax.Array] = lambda labels: labels, **options: Any):
+        return lambda logits, labels, step: rmi_jax.rmi_loss(
+            logits, prepare(labels), bce_weight=schedule(step), **options
+        )
+
+    return {
+        "void, softmax CE": lambda x, labels, step: quickstart.softmax_loss(x, void(labels)),
+        "void, softmax RMI 1, exclude": rmi(void, **SOFTMAX, ignored="exclude"),
+        "void, softmax RMI 1, zero": rmi(void, **SOFTMAX, ignored="zero"),
+        "void, RMI 4, exclude": rmi(void, **PAPER, ignored="exclude"),
+        "void, RMI 4, zero": rmi(void, **PAPER, ignored="zero"),
+        "softmax RMI 1, jitter / 64": rmi(**SOFTMAX, jitter=JITTER / CROPS),
+        "softmax RMI 1, jitter x 64": rmi(**SOFTMAX, jitter=JITTER * CROPS),
+    }
+
+
+def jitter_table(logits: jax.Array, labels: np.ndarray) -> dict[str, dict[str, float]]:
+    """What a jitter that weighs more or less does to the RMI part of a trained model."""
+
+    @jax.jit
+    def value_and_gradient(logits, labels, jitter):
+        def loss(logits):
+            return rmi_jax.rmi_loss(logits, labels, bce_weight=0.0, jitter=jitter, **SOFTMAX)
+
+        return jax.value_and_grad(loss)(logits)
+
+    base, base_gradient = value_and_gradient(logits, labels, JITTER)
+    table = {}
+    for scale in (1 / 64, 1 / 16, 1 / 4, 4, 16, 64):
+        value, gradient = value_and_gradient(logits, labels, JITTER * scale)
+        norms = jnp.linalg.norm(gradient), jnp.linalg.norm(base_gradient)
+        table[f"{scale:g}"] = {
+            "loss": float(value / base),
+            "gradient_norm": float(norms[0] / norms[1]),
+            "gradient_cosine": float(jnp.vdot(gradient, base_gradient) / norms[0] / norms[1]),
+        }
+    return table
+
+
+def main(
+    steps: int = 600,
+    seeds: tuple[int, ...] = (0, 1, 2),
+    results: Path = study.HERE / "results" / "settings.jsonl",
+    jitter: Path = study.HERE / "results" / "jitter.json",
+) -> None:
+    """Trains with ignored strips along boundaries and with other jitters.
+
+    Args:
+        steps: training steps of each run.
+        seeds: of the runs; the jitter is measured on a model with the first one.
+        results: the file to which each run adds a line; runs that it holds are not repeated.
+        jitter: the file to write the jitter's influence on loss and gradient to.
+    """
+    if steps < 1 or not seeds:
+        raise SystemExit("--steps must be at least 1, and --seeds needs a number")
+    data = satellite.load("water")
+    loss_of = study.objective("softmax-rmi-1", steps)
+    model, _ = study.run(loss_of, data, steps=steps, seed=seeds[0], title="jitter")
+    images, labels = (maps[:, :64, :64] for maps in data.test)
+    table = jitter_table(nnx.jit(lambda model, images: model(images))(model, images), labels)
+    for scale, row in table.items():
+        print(f"| jitter x {scale} | " + " | ".join(f"{v:.3f}" for v in row.values()) + " |")
+    jitter.parent.mkdir(parents=True, exist_ok=True)
+    record = {"relative_to_jitter_5e-4": table}
+    record |= study.circumstances({"steps": steps, "seed": seeds[0], "crop": 64})
+    jitter.write_text(json.dumps(record, indent=1) + "\n")
+    study.fill(results, ["water"], seeds, objectives(steps), steps=steps)
+
+
+if __name__ == "__main__":
+    study_report.headless()
+    tyro.cli(main)
