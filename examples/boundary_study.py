@@ -182,6 +182,8 @@ def draw(
 def main(
     steps: int = 600,
     seeds: tuple[int, ...] = (0, 1, 2),
+    losses: tuple[str, ...] = ("boundaries x 3", "boundaries x 1/3", "boundaries left out"),
+    share_steps: int = 300,
     results: Path = study.HERE / "results" / "boundary.jsonl",
     shares: Path = study.HERE / "results" / "boundary_shares.json",
     picture: Path = Path("outputs/boundary.png"),
@@ -191,20 +193,22 @@ def main(
     Args:
         steps: training steps of each run.
         seeds: of the runs with boundaries weighted; the shares are of a model with the first one.
+        losses: which weights to train with.
+        share_steps: training steps of the models whose shares are measured.
         results: the file to which each run adds a line; runs that it holds are not repeated.
         shares: the file to write the shares to.
         picture: where to draw them.
     """
-    if steps < 1 or not seeds:
-        raise SystemExit("--steps must be at least 1, and --seeds needs a number")
+    if min(steps, share_steps) < 1 or not seeds:
+        raise SystemExit("the steps must be at least 1, and --seeds needs a number")
     data = satellite.load("water")
     labels = data.test.labels
     predict = nnx.jit(lambda model, images: model(images))
     boundary = np.asarray(mixed(jnp.asarray(labels), SIZE))[:, 1:-1, 1:-1]
     record = {}
     for loss in ("softmax", "softmax-rmi-1"):
-        loss_of = study.objective(loss, steps)
-        model, scores = study.run(loss_of, data, steps=steps, seed=seeds[0], title=loss)
+        loss_of = study.objective(loss, share_steps)
+        model, scores = study.run(loss_of, data, steps=share_steps, seed=seeds[0], title=loss)
         maps = maps_of(predict(model, data.test.images), labels)
         record[loss] = {"miou": scores["miou"], "shares": share_table(maps, boundary)}
         print(f"\n{study_report.TITLES[loss]}: share at boundaries, %")
@@ -212,9 +216,10 @@ def main(
     tile = int(boundary.mean(axis=(1, 2)).argmax())
     draw(maps, record["softmax-rmi-1"]["shares"], data, tile, picture)
     shares.parent.mkdir(parents=True, exist_ok=True)
-    record.update(study.circumstances({"steps": steps, "seed": seeds[0]}))
+    record.update(study.circumstances({"steps": share_steps, "seed": seeds[0]}))
     shares.write_text(json.dumps(record, indent=1) + "\n")
-    study.fill(results, ["water"], seeds, objectives(steps), steps=steps)
+    chosen = {name: objectives(steps)[name] for name in losses}
+    study.fill(results, ["water"], seeds, chosen, steps=steps)
 
 
 if __name__ == "__main__":

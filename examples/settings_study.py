@@ -80,6 +80,8 @@ def jitter_table(logits: jax.Array, labels: np.ndarray) -> dict[str, dict[str, f
 def main(
     steps: int = 600,
     seeds: tuple[int, ...] = (0, 1, 2),
+    losses: tuple[str, ...] = (),
+    jitter_steps: int = 300,
     results: Path = study.HERE / "results" / "settings.jsonl",
     jitter: Path = study.HERE / "results" / "jitter.json",
 ) -> None:
@@ -88,23 +90,27 @@ def main(
     Args:
         steps: training steps of each run.
         seeds: of the runs; the jitter is measured on a model with the first one.
+        losses: which settings to train with, by the names in this file; all by default.
+        jitter_steps: training steps of the model on which the jitter is measured.
         results: the file to which each run adds a line; runs that it holds are not repeated.
         jitter: the file to write the jitter's influence on loss and gradient to.
     """
-    if steps < 1 or not seeds:
-        raise SystemExit("--steps must be at least 1, and --seeds needs a number")
+    if min(steps, jitter_steps) < 1 or not seeds:
+        raise SystemExit("the steps must be at least 1, and --seeds needs a number")
     data = satellite.load("water")
-    loss_of = study.objective("softmax-rmi-1", steps)
-    model, _ = study.run(loss_of, data, steps=steps, seed=seeds[0], title="jitter")
+    loss_of = study.objective("softmax-rmi-1", jitter_steps)
+    model, _ = study.run(loss_of, data, steps=jitter_steps, seed=seeds[0], title="jitter")
     images, labels = (maps[:, :64, :64] for maps in data.test)
     table = jitter_table(nnx.jit(lambda model, images: model(images))(model, images), labels)
     for scale, row in table.items():
         print(f"| jitter x {scale} | " + " | ".join(f"{v:.3f}" for v in row.values()) + " |")
     jitter.parent.mkdir(parents=True, exist_ok=True)
     record = {"relative_to_jitter_5e-4": table}
-    record |= study.circumstances({"steps": steps, "seed": seeds[0], "crop": 64})
+    record |= study.circumstances({"steps": jitter_steps, "seed": seeds[0], "crop": 64})
     jitter.write_text(json.dumps(record, indent=1) + "\n")
-    study.fill(results, ["water"], seeds, objectives(steps), steps=steps)
+    settings = objectives(steps)
+    chosen = {name: settings[name] for name in losses or settings}
+    study.fill(results, ["water"], seeds, chosen, steps=steps)
 
 
 if __name__ == "__main__":

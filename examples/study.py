@@ -1,4 +1,4 @@
-"""Does RMI help? Nine losses, several seeds, three tasks, one JSON line per run.
+"""Does RMI help? Ten losses, several seeds, three tasks, one JSON line per run.
 
 For each seed, every loss starts from the same weights and sees the same batches for the same number
 of steps. Runs that the results file holds already are not repeated, so that the study can be
@@ -53,6 +53,7 @@ RMI = {
     "softmax-rmi-1": {"factor": 1, "activation": "softmax"},
     "softmax-rmi-cascade": {"factor": (1, 2, 4), "activation": "softmax"},
     "softmax-rmi-2": {"factor": 2, "activation": "softmax"},
+    "softmax-rmi-4": {"factor": 4, "activation": "softmax"},
 }
 OTHERS = {
     "softmax": quickstart.softmax_loss,
@@ -61,7 +62,7 @@ OTHERS = {
 }
 LossName = Literal[
     "softmax", "sigmoid", "dice", "rmi-4", "rmi-2", "rmi-1",
-    "softmax-rmi-1", "softmax-rmi-cascade", "softmax-rmi-2",
+    "softmax-rmi-1", "softmax-rmi-cascade", "softmax-rmi-2", "softmax-rmi-4",
 ]  # fmt: skip
 
 

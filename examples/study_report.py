@@ -15,6 +15,7 @@ TITLES = {
     "rmi-4": "RMI, factor 4",
     "rmi-2": "RMI, factor 2",
     "rmi-1": "RMI, factor 1",
+    "softmax-rmi-4": "softmax RMI, factor 4",
     "softmax-rmi-2": "softmax RMI, factor 2",
     "softmax-rmi-1": "softmax RMI, factor 1",
     "softmax-rmi-cascade": "softmax RMI, factor (1, 2, 4)",
