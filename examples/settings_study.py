@@ -27,7 +27,8 @@ from flax import nnx
 
 import rmi_jax
 
-JITTER, CROPS = 5e-4, 64  # crops of 64 x 64 and of 512 x 512 differ in size by a factor of 64
+JITTER, CROP = 5e-4, 64
+MORE = 64  # times as many positions has a crop of 512 x 512
 SOFTMAX = {"activation": "softmax", "factor": 1}
 PAPER = {"activation": "sigmoid", "factor": 4}
 
@@ -49,8 +50,8 @@ def objectives(steps: int) -> dict[str, quickstart.Objective]:
         "void, softmax RMI 1, zero": rmi(void, **SOFTMAX, ignored="zero"),
         "void, RMI 4, exclude": rmi(void, **PAPER, ignored="exclude"),
         "void, RMI 4, zero": rmi(void, **PAPER, ignored="zero"),
-        "softmax RMI 1, jitter / 64": rmi(**SOFTMAX, jitter=JITTER / CROPS),
-        "softmax RMI 1, jitter x 64": rmi(**SOFTMAX, jitter=JITTER * CROPS),
+        "softmax RMI 1, jitter / 64": rmi(**SOFTMAX, jitter=JITTER / MORE),
+        "softmax RMI 1, jitter x 64": rmi(**SOFTMAX, jitter=JITTER * MORE),
     }
 
 
@@ -77,13 +78,46 @@ def jitter_table(logits: jax.Array, labels: np.ndarray) -> dict[str, dict[str, f
     return table
 
 
+def void_table(labels: np.ndarray, classes: int) -> dict[str, dict[str, float]]:
+    """What a strip of void leaves of the regions that hold several classes, in percent.
+
+    With ``ignored="exclude"``: how many of these regions still count, and how much of their
+    variation (of the label map's cells around their region's mean).
+    """
+    targets = np.eye(classes)[labels]
+    valid = ~np.asarray(mixed(jnp.asarray(labels), 3))
+    batch, height, width = labels.shape
+    table = {}
+    for factor in (1, 2, 4):
+
+        def cells(maps: np.ndarray, factor: int = factor) -> np.ndarray:
+            shape = (batch, height // factor, factor, width // factor, factor, -1)
+            return maps.reshape(shape).sum(axis=(2, 4))
+
+        def variation(maps: np.ndarray) -> np.ndarray:
+            windows = np.lib.stride_tricks.sliding_window_view(maps, (3, 3), axis=(1, 2))
+            return windows.var(axis=(-2, -1)).sum(axis=-1)
+
+        count = cells(valid)
+        whole = variation(cells(targets) / factor**2)
+        left = variation(cells(targets * valid[..., None]) / count.clip(1))
+        kept = np.lib.stride_tricks.sliding_window_view(count[..., 0] > 0, (3, 3), axis=(1, 2))
+        kept = kept.all(axis=(-2, -1))
+        several = whole > 1e-9
+        table[f"factor {factor}"] = {
+            "regions": float(100 * kept[several].mean()),
+            "variation": float(100 * left[several & kept].sum() / whole.sum()),
+        }
+    return table
+
+
 def main(
     steps: int = 600,
     seeds: tuple[int, ...] = (0, 1, 2),
     losses: tuple[str, ...] = (),
     jitter_steps: int = 300,
     results: Path = study.HERE / "results" / "settings.jsonl",
-    jitter: Path = study.HERE / "results" / "jitter.json",
+    measured: Path = study.HERE / "results" / "settings.json",
 ) -> None:
     """Trains with ignored strips along boundaries and with other jitters.
 
@@ -93,21 +127,23 @@ def main(
         losses: which settings to train with, by the names in this file; all by default.
         jitter_steps: training steps of the model on which the jitter is measured.
         results: the file to which each run adds a line; runs that it holds are not repeated.
-        jitter: the file to write the jitter's influence on loss and gradient to.
+        measured: the file to write to what void leaves, and what the jitter does to a gradient.
     """
     if min(steps, jitter_steps) < 1 or not seeds:
         raise SystemExit("the steps must be at least 1, and --seeds needs a number")
     data = satellite.load("water")
     loss_of = study.objective("softmax-rmi-1", jitter_steps)
     model, _ = study.run(loss_of, data, steps=jitter_steps, seed=seeds[0], title="jitter")
-    images, labels = (maps[:, :64, :64] for maps in data.test)
-    table = jitter_table(nnx.jit(lambda model, images: model(images))(model, images), labels)
-    for scale, row in table.items():
-        print(f"| jitter x {scale} | " + " | ".join(f"{v:.3f}" for v in row.values()) + " |")
-    jitter.parent.mkdir(parents=True, exist_ok=True)
-    record = {"relative_to_jitter_5e-4": table}
-    record |= study.circumstances({"steps": jitter_steps, "seed": seeds[0], "crop": 64})
-    jitter.write_text(json.dumps(record, indent=1) + "\n")
+    images, labels = (maps[:, :CROP, :CROP] for maps in data.test)
+    logits = nnx.jit(lambda model, images: model(images))(model, images)
+    record = {
+        "left by void, %": void_table(data.test.labels, len(data.classes)),
+        "jitter, relative to 5e-4": jitter_table(logits, labels),
+        **study.circumstances({"steps": jitter_steps, "seed": seeds[0], "crop": CROP}),
+    }
+    measured.parent.mkdir(parents=True, exist_ok=True)
+    measured.write_text(json.dumps(record, indent=1) + "\n")
+    print(measured.read_text())
     settings = objectives(steps)
     chosen = {name: settings[name] for name in losses or settings}
     study.fill(results, ["water"], seeds, chosen, steps=steps)

@@ -178,16 +178,28 @@ def test_boundary_study(tmp_path):
 
 
 def test_settings_study(tmp_path):
-    results, jitter = tmp_path / "results", tmp_path / "jitter"
+    results, measured = tmp_path / "results", tmp_path / "measured"
     run(
         "settings_study.py", "--steps", "2", "--seeds", "0", "--jitter-steps", "2",
         "--losses", "void, softmax RMI 1, zero",
-        "--results", str(results), "--jitter", str(jitter),
+        "--results", str(results), "--measured", str(measured),
     )  # fmt: skip
     assert len(results.read_text().splitlines()) == 1
-    for row in json.loads(jitter.read_text())["relative_to_jitter_5e-4"].values():
+    record = json.loads(measured.read_text())
+    for row in record["jitter, relative to 5e-4"].values():
         assert row["loss"] > 0
         assert row["gradient_cosine"] <= 1 + 1e-6
+
+
+def test_a_strip_of_void_covers_every_region_at_full_resolution(example):
+    table = example("settings_study").void_table
+    labels = np.zeros((1, 24, 24), np.int32)
+    labels[:, :, 14:] = 1  # void in columns 13 and 14: every cell of 2 x 2 keeps a valid column
+    left = table(labels, 2)
+    assert [left[f"factor {factor}"]["regions"] for factor in (1, 2, 4)] == [0, 100, 100]
+    labels[:, :, 13:] = 1  # void in columns 12 and 13: a column of cells is lost
+    left = table(labels, 2)
+    assert [left[f"factor {factor}"]["regions"] for factor in (1, 2, 4)] == [0, 0, 100]
 
 
 @pytest.mark.parametrize("file", sorted(RESULTS.glob("*.jsonl")), ids=lambda file: file.name)
