@@ -1,0 +1,209 @@
+"""Tissue of the brain in 3-D: cross entropy against RMI with regions of 3 x 3 x 3 voxels.
+
+A small 3-D U-Net on crops of the MNI152 template (`mni152.py`), with noise added. The template is
+an average of 152 brains, so this shows how volumes are handled and is no benchmark.
+Both losses see the same initial weights and the same crops. Prints a table and writes a picture.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import matplotlib
+import matplotlib.pyplot as plt
+import mni152
+import numpy as np
+import optax
+import tyro
+from flax import nnx
+from rich.console import Console
+from rich.table import Table
+from tqdm import tqdm
+from unet import UNet
+
+from rmi_jax import metrics, rmi_loss, warmup_schedule
+
+LossName = Literal["softmax", "rmi"]
+TITLES = {"softmax": "Softmax CE", "rmi": "RMI"}
+BATCH, CROP, LEARNING_RATE = 2, (32, 24, 32), 3e-3
+TOLERANCE = 1  # voxels by which a predicted boundary may miss the true one
+
+
+class Volumes(NamedTuple):
+    images: np.ndarray  # float32 [B, X, Y, Z, 1]
+    labels: np.ndarray  # int32 [B, X, Y, Z]
+
+
+def normalize(image: np.ndarray) -> np.ndarray:
+    return (image / 100 - 0.5)[..., None]
+
+
+def crops(volume: mni152.Volume, *, seed: int) -> Iterator[Volumes]:
+    """Endless batches of crops with fresh noise, out of the slabs for training.
+
+    Each holds a random voxel of a class that is drawn first, so that thin tissue is seen often.
+    """
+    random = np.random.default_rng(seed)
+    train, _ = mni152.slabs(volume.labels)
+    runs = np.split(train, np.flatnonzero(np.diff(train) > 1) + 1)  # of adjacent slices
+    limits = {y: (run[0], run[-1] + 1) for run in runs for y in run}
+    allowed = np.isin(np.arange(volume.labels.shape[1]), train)[None, :, None]
+    voxels = [np.argwhere((volume.labels == c) & allowed) for c in range(len(mni152.CLASSES))]
+
+    def crop() -> tuple[np.ndarray, np.ndarray]:
+        at = random.choice(voxels[random.integers(len(voxels))])
+        bounds = ((0, volume.labels.shape[0]), limits[at[1]], (0, volume.labels.shape[2]))
+        starts = [
+            random.integers(max(low, a - size + 1), min(a, high - size) + 1)
+            for a, size, (low, high) in zip(at, CROP, bounds, strict=True)
+        ]
+        window = tuple(slice(s, s + size) for s, size in zip(starts, CROP, strict=True))
+        noise = mni152.NOISE * random.standard_normal(CROP, np.float32)
+        return normalize(volume.image[window] + noise), volume.labels[window]
+
+    while True:
+        yield Volumes(*map(np.stack, zip(*(crop() for _ in range(BATCH)), strict=True)))
+
+
+def slabs_to_test(volume: mni152.Volume) -> Volumes:
+    """Slabs of 16 slices through the whole brain, with noise: one for each element of the batch."""
+    _, test = mni152.slabs(volume.labels)
+    random = np.random.default_rng(0)
+    noisy = volume.image + mni152.NOISE * random.standard_normal(volume.image.shape, np.float32)
+    window = np.s_[24:172, :, :156]  # holds the brain, in multiples of 4
+    slabs = test.reshape(-1, mni152.SLAB)
+    return Volumes(
+        np.stack([normalize(noisy[window][:, slab]) for slab in slabs]),
+        np.stack([volume.labels[window][:, slab] for slab in slabs]),
+    )
+
+
+def objective(name: LossName, steps: int) -> Callable[..., jax.Array]:
+    """``(logits, labels, step) -> loss``."""
+    if name == "softmax":
+
+        def cross_entropy(logits, labels, step):
+            return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+        return cross_entropy
+    schedule = warmup_schedule(3 * steps // 10, max(steps // 10, 1))
+    return lambda logits, labels, step: rmi_loss(
+        logits, labels, region_size=3, factor=1, activation="softmax", bce_weight=schedule(step)
+    )
+
+
+def train(name: LossName, volume: mni152.Volume, *, steps: int, seed: int) -> tuple[UNet, float]:
+    """Returns the model and the seconds per step over the second half of the steps."""
+    model = UNet(1, len(mni152.CLASSES), widths=(8, 16, 32), axes=3, rngs=nnx.Rngs(seed))
+    learning_rate = optax.warmup_cosine_decay_schedule(0, LEARNING_RATE, steps // 20, steps)
+    optimizer = nnx.Optimizer(model, optax.adamw(learning_rate), wrt=nnx.Param)
+    loss_of = objective(name, steps)
+
+    @nnx.jit
+    def update(model, optimizer, images, labels, step):
+        loss, gradient = nnx.value_and_grad(lambda m: loss_of(m(images), labels, step))(model)
+        optimizer.update(model, gradient)
+        return loss
+
+    half, start = steps // 2, time.perf_counter()
+    bar = tqdm(range(steps), desc=f"{TITLES[name]:10}", unit="step", mininterval=1)
+    for step, (images, labels) in zip(bar, crops(volume, seed=seed), strict=False):
+        if step == half:  # neither compilation nor the warm-up of RMI counts
+            jax.block_until_ready(nnx.state(model))
+            start = time.perf_counter()
+        loss = update(model, optimizer, images, labels, step)
+        if step % 10 == 0 or step == steps - 1:
+            bar.set_postfix(loss=f"{float(loss):.3f}", refresh=False)
+    return model, (time.perf_counter() - start) / (steps - half)
+
+
+def scores(predictions: np.ndarray, labels: np.ndarray, seconds: float) -> dict[str, float]:
+    classes = len(mni152.CLASSES)
+    matrix = metrics.confusion_matrix(predictions, labels, classes)
+    contours = metrics.boundary_counts(predictions, labels, classes, tolerance=TOLERANCE)
+    dice = zip(mni152.CLASSES, metrics.dice(matrix), strict=True)
+    return {
+        "mIoU, %": 100 * float(metrics.mean_iou(matrix)),
+        **{f"Dice {name}, %": 100 * float(value) for name, value in dice},
+        "boundary F1, %": 100 * float(jnp.nanmean(metrics.boundary_f1(contours))),
+        "seconds per step": seconds,
+    }
+
+
+def print_table(results: dict[LossName, dict[str, float]], title: str) -> None:
+    table = Table(title=title)
+    table.add_column("on the test slabs")
+    for name in results:
+        table.add_column(TITLES[name], justify="right")
+    for score in next(iter(results.values())):
+        form = "{:.3f}" if score == "seconds per step" else "{:.1f}"
+        table.add_row(score, *(form.format(result[score]) for result in results.values()))
+    Console().print(table)
+
+
+def draw(test: Volumes, predictions: dict[LossName, np.ndarray], title: str, output: Path) -> None:
+    """The middle slice of each test slab, seen from the front; errors in red."""
+    columns = 2 + 2 * len(predictions)
+    figure, axes = plt.subplots(
+        len(test.labels), columns, figsize=(1.7 * columns, 1.85 * len(test.labels) + 0.4)
+    )
+    middle = mni152.SLAB // 2
+    for b, row in enumerate(axes):
+        labels = test.labels[b, :, middle]
+        grey = np.clip((test.images[b, :, middle, :, 0] + 0.5) / 2.55, 0, 1)
+        panels = {"image": np.repeat(grey[..., None], 3, -1), "truth": mni152.COLOURS[labels]}
+        for name, predicted in predictions.items():
+            classes = predicted[b, :, middle]
+            wrong = (classes != labels)[..., None]
+            panels[TITLES[name]] = mni152.COLOURS[classes]
+            panels[f"{TITLES[name]}: errors"] = np.where(wrong, (220, 50, 32), (245, 245, 245))
+        for axis, (panel, pixels) in zip(row, panels.items(), strict=True):
+            # From [right to left, bottom to top] to rows from the top.
+            axis.imshow(pixels.swapaxes(0, 1), origin="lower", interpolation="nearest")
+            axis.set_axis_off()
+            if b == 0:
+                axis.set_title(panel, fontsize=9)
+    figure.suptitle(title, fontsize=10)
+    figure.tight_layout(pad=0.4)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(output, dpi=110)
+    plt.close(figure)
+
+
+def main(
+    steps: int = 200,
+    seed: int = 0,
+    losses: tuple[LossName, ...] = ("softmax", "rmi"),
+    output: Path = Path("outputs/volumes.png"),
+) -> None:
+    """Trains a small 3-D U-Net with two losses on a brain template, and compares them.
+
+    Args:
+        steps: training steps for each loss.
+        seed: for the initial weights and the crops, the same for each loss.
+        losses: which losses to train with.
+        output: where to write the picture.
+    """
+    if steps < 1 or not losses:
+        raise SystemExit("--steps must be at least 1, and --losses needs a name")
+    volume = mni152.volume()
+    test = slabs_to_test(volume)
+    predict = nnx.jit(lambda model, images: jnp.argmax(model(images), axis=-1))
+    predictions, results = {}, {}
+    for name in losses:
+        model, seconds = train(name, volume, steps=steps, seed=seed)
+        parts = [np.asarray(predict(model, image[None])) for image in test.images]
+        predictions[name] = np.concatenate(parts)
+        results[name] = scores(predictions[name], test.labels, seconds)
+    title = f"MNI152 with noise: {len(test.labels)} test slabs, {steps} steps, seed {seed}"
+    print_table(results, title)
+    draw(test, predictions, title, output)
+    print(f"picture: {output}")
+
+
+if __name__ == "__main__":
+    matplotlib.use("agg")
+    tyro.cli(main)
