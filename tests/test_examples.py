@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jupytext
 import numpy as np
 import pytest
 from PIL import Image
@@ -74,3 +75,51 @@ def test_satellite_crops_are_reproducible_and_aligned(task, classes, monkeypatch
     np.testing.assert_array_equal(first.images[..., 0], first.labels)
     np.testing.assert_array_equal(first.labels, again.labels)
     assert not np.array_equal(first.labels, other.labels)
+
+
+def test_linen_step_trains_and_scores():
+    printed = run("linen_train_step.py", "--steps", "3")
+    scores = re.findall(r"^(.+): ([0-9.]+) %$", printed, flags=re.MULTILINE)
+    assert [name for name, _ in scores] == ["IoU sea", "IoU land", "IoU lake", "mIoU"]
+    assert all(0 <= float(value) <= 100 for _, value in scores)
+
+
+def test_volumes_prints_a_table_and_draws_a_picture(tmp_path):
+    picture = tmp_path / "volumes.png"
+    printed = run("volumes_3d.py", "--steps", "2", "--losses", "rmi", "--output", str(picture))
+    for row in ["mIoU", "Dice grey matter", "boundary F1", "seconds per step"]:
+        lines = [line for line in printed.splitlines() if f" {row}" in line]
+        assert len(lines) == 1, printed
+    with Image.open(picture) as image:
+        assert image.width > 300
+
+
+def test_crops_of_volumes_come_from_the_training_slabs(monkeypatch):
+    monkeypatch.syspath_prepend(EXAMPLES)
+    volumes_3d, mni152 = map(importlib.import_module, ("volumes_3d", "mni152"))
+    volume = mni152.volume()
+    _, test = mni152.slabs(volume.labels)
+    # Every voxel knows its place, in values that survive the normalization of images.
+    places = np.arange(volume.labels.size, dtype=np.float64).reshape(volume.labels.shape)
+    monkeypatch.setattr(mni152, "NOISE", 0)
+    monkeypatch.setattr(volumes_3d, "normalize", lambda image: image[..., None])
+    batches = volumes_3d.crops(mni152.Volume(places, volume.labels), seed=3)
+    seen = set()
+    for _, batch in zip(range(20), batches, strict=False):
+        for image, labels in zip(*batch, strict=True):
+            at = np.unravel_index(image[..., 0].astype(int), places.shape)
+            np.testing.assert_array_equal(labels, volume.labels[at])  # they are aligned
+            assert labels.shape == volumes_3d.CROP
+            assert not set(np.unique(at[1])) & set(test)
+            seen |= set(np.unique(at[1]))
+    assert len(seen) > 90  # of 113 slices to train on
+
+
+def test_notebook_is_in_sync_with_its_text_form():
+    notebook, text = (
+        jupytext.read(EXAMPLES / name) for name in ("quickstart.ipynb", "quickstart_notebook.py")
+    )
+    assert [(c.cell_type, c.source) for c in notebook.cells] == [
+        (c.cell_type, c.source) for c in text.cells
+    ], "run `jupytext --sync examples/quickstart_notebook.py`"
+    assert not any(cell.get("outputs") for cell in notebook.cells)
