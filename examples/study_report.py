@@ -50,6 +50,11 @@ def mean_and_error(numbers: np.ndarray) -> tuple[float, float]:
     return float(numbers.mean()), float(error)
 
 
+def with_error(numbers: np.ndarray, sign: str = "") -> str:
+    mean, error = mean_and_error(numbers)
+    return f"{mean:{sign}.1f}" + ("" if np.isnan(error) else f" ± {error:.1f}")
+
+
 def differences(mine: dict[int, float], others: dict[int, float]) -> np.ndarray:
     """By how much a loss is ahead of another on the seeds that both have."""
     return np.array([mine[seed] - others[seed] for seed in sorted(mine.keys() & others.keys())])
@@ -60,8 +65,7 @@ def compare(mine: dict[int, float], others: dict[int, float]) -> str:
     pairs = differences(mine, others)
     if not len(pairs):
         return "-"
-    mean, error = mean_and_error(pairs)
-    return f"{mean:+.1f} ± {error:.1f} ({(pairs > 0).sum()}/{len(pairs)})"
+    return f"{with_error(pairs, '+')} ({(pairs > 0).sum()}/{len(pairs)})"
 
 
 def rows(runs: list[dict], task: str) -> list[list[str]]:
@@ -73,22 +77,20 @@ def rows(runs: list[dict], task: str) -> list[list[str]]:
         cells = [title, str(len(mine))]
         for score in SCORES:
             by_seed = values(runs, task, loss, score)
-            mean, error = mean_and_error(np.array(list(by_seed.values())))
-            cells.append(f"{mean:.1f} ± {error:.1f}")
+            cells.append(with_error(np.array(list(by_seed.values()))))
             for baseline in BASELINES if score == "miou" else BASELINES[:1]:
                 others = values(runs, task, baseline, score)
                 cells.append("" if loss == baseline else compare(by_seed, others))
         dead = sorted({c for r in mine for c in r["dead"]})
         counts = [f"{c} {sum(c in r['dead'] for r in mine)}" for c in dead]
         cells.append(", ".join(counts) or "-")
-        cells.append(f"{1000 * np.median([r['seconds_per_step'] for r in mine]):.0f}")
         lines.append(cells)
     return lines
 
 
 HEADINGS = (
     "loss", "seeds", "mIoU, %", "against softmax CE", "against sigmoid CE",
-    "boundary F1, %", "against softmax CE", "dead classes", "ms per step",
+    "boundary F1, %", "against softmax CE", "dead classes",
 )  # fmt: skip
 
 

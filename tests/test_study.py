@@ -101,6 +101,7 @@ def test_tables_pair_the_seeds(example):
         report.differences({0: 3.0, 1: 5.0, 2: 9.0}, {1: 4.0, 0: 1.0, 7: 0.0}), [2, 1]
     )
     assert report.compare({0: 3.0, 1: 5.0}, {0: 1.0, 1: 6.0}) == "+0.5 ± 1.5 (1/2)"
+    assert report.compare({0: 3.0}, {0: 1.0}) == "+2.0 (1/1)"
     assert report.compare({0: 3.0}, {1: 1.0}) == "-"
 
 
