@@ -179,6 +179,10 @@ def draw(
     plt.close(figure)
 
 
+def report(results: Path, steps: int) -> None:
+    study_report.print_tables(study_report.beside(results, study.RESULTS, steps))
+
+
 def main(
     steps: int = 600,
     seeds: tuple[int, ...] = (0, 1, 2),
@@ -187,6 +191,7 @@ def main(
     results: Path = study.HERE / "results" / "boundary.jsonl",
     shares: Path = study.HERE / "results" / "boundary_shares.json",
     picture: Path = Path("outputs/boundary.png"),
+    table: bool = False,
 ) -> None:
     """Measures what boundaries contribute to RMI and to cross entropy, and trains without them.
 
@@ -198,7 +203,11 @@ def main(
         results: the file to which each run adds a line; runs that it holds are not repeated.
         shares: the file to write the shares to.
         picture: where to draw them.
+        table: train nothing, only print the table of the runs that the files hold.
     """
+    if table:
+        report(results, steps)
+        return
     if min(steps, share_steps) < 1 or not seeds:
         raise SystemExit("the steps must be at least 1, and --seeds needs a number")
     data = satellite.load("water")
@@ -220,6 +229,7 @@ def main(
     shares.write_text(json.dumps(record, indent=1) + "\n")
     chosen = {name: objectives(steps)[name] for name in losses}
     study.fill(results, ["water"], seeds, chosen, steps=steps)
+    report(results, steps)
 
 
 if __name__ == "__main__":

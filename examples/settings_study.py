@@ -111,6 +111,10 @@ def void_table(labels: np.ndarray, classes: int) -> dict[str, dict[str, float]]:
     return table
 
 
+def report(results: Path, steps: int) -> None:
+    study_report.print_tables(study_report.beside(results, study.RESULTS, steps))
+
+
 def main(
     steps: int = 600,
     seeds: tuple[int, ...] = (0, 1, 2),
@@ -118,6 +122,7 @@ def main(
     jitter_steps: int = 300,
     results: Path = study.HERE / "results" / "settings.jsonl",
     measured: Path = study.HERE / "results" / "settings.json",
+    table: bool = False,
 ) -> None:
     """Trains with ignored strips along boundaries and with other jitters.
 
@@ -128,7 +133,11 @@ def main(
         jitter_steps: training steps of the model on which the jitter is measured.
         results: the file to which each run adds a line; runs that it holds are not repeated.
         measured: the file to write to what void leaves, and what the jitter does to a gradient.
+        table: train nothing, only print the table of the runs that the files hold.
     """
+    if table:
+        report(results, steps)
+        return
     if min(steps, jitter_steps) < 1 or not seeds:
         raise SystemExit("the steps must be at least 1, and --seeds needs a number")
     data = satellite.load("water")
@@ -147,6 +156,7 @@ def main(
     settings = objectives(steps)
     chosen = {name: settings[name] for name in losses or settings}
     study.fill(results, ["water"], seeds, chosen, steps=steps)
+    report(results, steps)
 
 
 if __name__ == "__main__":

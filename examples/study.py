@@ -27,6 +27,7 @@ from unet import UNet
 import rmi_jax
 
 HERE = Path(__file__).parent
+RESULTS = HERE / "results" / "study.jsonl"
 KEY = ("task", "loss", "seed", "steps")  # what tells runs apart
 DEAD = 5  # IoU in percent under which a class counts as dead
 
@@ -155,7 +156,7 @@ def main(
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4),
     losses: tuple[LossName, ...] = (*OTHERS, *RMI),  # pyright: ignore
     tasks: tuple[Task, ...] = ("water", "brain", "land-cover"),
-    results: Path = HERE / "results" / "study.jsonl",
+    results: Path = RESULTS,
     picture: Path = Path("outputs/study.png"),
     table: bool = False,
 ) -> None:

@@ -39,6 +39,14 @@ def read(results: Path) -> list[dict]:
     return runs
 
 
+def beside(results: Path, study: Path, steps: int) -> list[dict]:
+    """Runs on water from a file, with those of the study that they are to be compared with."""
+    same = [r for r in read(study) if r["loss"] in (*BASELINES, "softmax-rmi-1", "rmi-4")]
+    runs = [r for r in (*same, *read(results)) if (r["task"], r["steps"]) == ("water", steps)]
+    seeds = {r["seed"] for r in read(results)}
+    return [r for r in runs if r["seed"] in seeds]
+
+
 def values(runs: list[dict], task: str, loss: str, score: str) -> dict[int, float]:
     """The score by seed."""
     return {r["seed"]: r[score] for r in runs if (r["task"], r["loss"]) == (task, loss)}
@@ -70,11 +78,11 @@ def compare(mine: dict[int, float], others: dict[int, float]) -> str:
 
 def rows(runs: list[dict], task: str) -> list[list[str]]:
     lines = []
-    for loss, title in TITLES.items():
+    for loss in dict.fromkeys([*TITLES, *(r["loss"] for r in runs)]):
         mine = [r for r in runs if (r["task"], r["loss"]) == (task, loss)]
         if not mine:
             continue
-        cells = [title, str(len(mine))]
+        cells = [TITLES.get(loss, loss), str(len(mine))]
         for score in SCORES:
             by_seed = values(runs, task, loss, score)
             cells.append(with_error(np.array(list(by_seed.values()))))
