@@ -1,0 +1,226 @@
+"""The options of train.py: from the command line, from a file, and back into a file."""
+
+import dataclasses
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+import yaml
+
+from segmentation.layouts import LayoutName, Split
+from segmentation.models import BackboneName, ModelName
+
+
+@dataclass(frozen=True)
+class Rmi:
+    """Options of --loss rmi."""
+
+    activation: Literal["softmax", "sigmoid"] = "softmax"
+    """Of the probabilities and the cross entropy. The paper's is sigmoid."""
+    factor: tuple[int, ...] = (4,)
+    """Pixels per cell; 1 is full resolution. Several are scales that add up."""
+    region_size: int = 3
+    """Cells along each side of a region."""
+    downsampling: Literal["avg", "max", "interpolate"] = "avg"
+    """From pixels to cells."""
+    bce_weight: float = 0.5
+    """Weight of the cross entropy after the warm-up; RMI has the rest."""
+    warmup: float = 0.3
+    """Share of all steps on cross entropy alone: RMI cannot start by itself. 0 with pretrained
+    weights, as in the paper."""
+    transition: float = 0.1
+    """Share of all steps in which the weight then goes down to bce_weight."""
+
+
+@dataclass(frozen=True)
+class Hosts:
+    """For several processes. Each runs the same command, but for --hosts.index."""
+
+    coordinator: str | None = None
+    """HOST:PORT of process 0, or "auto" where JAX finds it (TPU pods, SLURM, ...)."""
+    count: int = 1
+    """Number of processes."""
+    index: int = 0
+    """Which one this is."""
+    timeout: int = 60
+    """Seconds without a sign of life after which a process counts as dead, and all stop."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Trains a network for semantic segmentation.
+
+    Started again with the same options, it goes on from the last checkpoint in --output.
+    """
+
+    data: LayoutName = "water"
+    """Layout of the data set. water and land-cover ship with the examples."""
+    root: Path | None = None
+    """The data set's folder."""
+    table: Path | None = None
+    """For --data folder: the file that names the classes."""
+    train_split: Split = "train"
+    eval_split: Split = "val"
+    check_data: bool = False
+    """Only read every file once, list what is wrong, and stop."""
+
+    model: ModelName = "deeplabv3plus"
+    backbone: BackboneName = "resnet101"
+    """Of deeplabv3plus."""
+    weights: Path | None = None
+    """safetensors file of torchvision's ResNet, to start the backbone from."""
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    """What the network computes in. Parameters, statistics and the loss are float32."""
+
+    loss: Literal["rmi", "softmax", "sigmoid"] = "rmi"
+    """softmax and sigmoid are the cross entropies alone."""
+    rmi: Rmi = field(default_factory=Rmi)
+
+    steps: int = 30_000
+    """Updates of the parameters."""
+    batch: int = 16
+    """Crops in each update, over all devices and processes."""
+    accumulate: int = 1
+    """Parts that a batch is cut into, one after the other, to save memory."""
+    crop: tuple[int, int] = (513, 513)
+    """Height and width in pixels, in training and of the sliding window."""
+    scale: tuple[float, float] = (0.5, 2.0)
+    """Range of the random scale."""
+    seed: int = 0
+    """Of the initial weights, the crops and dropout."""
+    workers: int = 0
+    """Processes that read data; 0 reads in threads of this one."""
+
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """sgd has Nesterov-free momentum 0.9, as in the paper."""
+    learning_rate: float = 0.007
+    head_rate: float = 1.0
+    """Factor on the learning rate of all but the backbone; the authors use 5 after pretraining."""
+    power: float = 0.9
+    """Of the decay: learning_rate * (1 - step / steps) ** power."""
+    warmup_steps: int = 0
+    """Steps in which the learning rate first rises from 0."""
+    weight_decay: float = 1e-4
+    """On kernels, not on biases and normalization."""
+    clip: float | None = None
+    """Largest norm of the gradient."""
+    ema: float | None = None
+    """Decay of the moving average of the weights, which is then what is evaluated: say 0.999."""
+
+    eval_every: int = 2_000
+    """Steps from one evaluation to the next. The last step has one anyway."""
+    eval_batch: int = 8
+    """Windows at a time."""
+    save_every: int = 500
+    """Steps from one checkpoint to the next."""
+    keep: int = 3
+    """Number of checkpoints to keep."""
+    log_every: int = 20
+    """Steps over which logged values are averages."""
+    output: Path = Path("outputs/train")
+    """Folder for checkpoints, logs and the report."""
+    hosts: Hosts = field(default_factory=Hosts)
+
+
+# What may differ when a run goes on: none of it changes the parameters a run ends with.
+FREE = {"check_data", "eval_every", "eval_batch", "save_every", "keep", "log_every", "hosts"}
+FREE |= {"root", "table", "weights", "output", "eval_split"}
+
+
+def from_command_line(arguments: Sequence[str]) -> Config:
+    """Reads flags; those of ``--config FILE`` come first, so that the command line wins."""
+    # Found before all other flags are understood, and described by the full help text.
+    early = ArgumentParser(add_help=False, allow_abbrev=False)
+    early.add_argument("--config", type=Path)
+    found, rest = early.parse_known_args(arguments)
+    stored = [] if found.config is None else flags(read(found.config))
+    config = tyro.cli(
+        Config,
+        args=[*stored, *rest],
+        description=f"{Config.__doc__}\n\n--config FILE reads options from YAML, such as the "
+        "config.yaml that a run leaves in --output. Flags override it.",
+    )
+    check(config)
+    return config
+
+
+def check(config: Config) -> None:
+    """Ends with a message that names the flag, where a value makes no sense."""
+    positive = ("steps", "batch", "accumulate", "eval_every", "eval_batch", "save_every", "keep")
+    for name in (*positive, "log_every"):
+        if getattr(config, name) < 1:
+            flag = "--" + name.replace("_", "-")
+            raise SystemExit(f"{flag} must be at least 1, got {getattr(config, name)}")
+    if config.batch % (config.accumulate * config.hosts.count):
+        raise SystemExit(
+            f"--batch {config.batch} must be a multiple of --accumulate {config.accumulate} times "
+            f"--hosts.count {config.hosts.count}"
+        )
+    if config.model == "unet" and any(side % 4 for side in config.crop):
+        raise SystemExit(f"--crop: the U-Net needs multiples of 4, got {config.crop}")
+    if config.data not in ("water", "land-cover") and config.root is None:
+        raise SystemExit(f"--data {config.data} needs --root, the data set's folder")
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """For YAML: plain types only, without what concerns one process or one call."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: plain(inner) for name, inner in value.items()}
+        if isinstance(value, tuple):
+            return list(value)
+        return str(value) if isinstance(value, Path) else value
+
+    options = plain(dataclasses.asdict(config))
+    return {name: v for name, v in options.items() if name not in ("check_data", "hosts")}
+
+
+def to_yaml(config: Config) -> str:
+    return yaml.safe_dump(to_dict(config), sort_keys=False)
+
+
+def read(file: Path) -> dict[str, Any]:
+    try:
+        options = yaml.safe_load(file.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise SystemExit(f"--config: cannot read {file}: {error}") from error
+    if not isinstance(options, dict):
+        raise SystemExit(f"--config: {file} must hold lines of `option: value`")
+    return options
+
+
+def flags(options: dict[str, Any], prefix: str = "--") -> list[str]:
+    """The same options as on a command line, so that both are checked alike."""
+    found = []
+    for name, value in options.items():
+        flag = prefix + str(name).replace("_", "-")
+        if isinstance(value, dict):
+            found += flags(value, f"{flag}.")
+        elif isinstance(value, bool):
+            found.append(flag if value else flag.replace("--", "--no-", 1))
+        elif isinstance(value, list):
+            found += [flag, *map(str, value)]
+        else:
+            found += [flag, str(value)]
+    return found
+
+
+def settle(config: Config, folder: Path) -> None:
+    """Writes ``config.yaml``, or compares with the one that a run in this folder began with."""
+    file = folder / "config.yaml"
+    if file.exists():
+        before, now = read(file), to_dict(config)
+        changed = [name for name in now if name not in FREE and before.get(name) != now[name]]
+        if changed:
+            lines = [f"  {name}: {before.get(name)} -> {now[name]}" for name in changed]
+            raise SystemExit(
+                f"{folder} holds a run with other options:\n" + "\n".join(lines) + "\n"
+                "Choose another --output, or repeat the options it began with."
+            )
+    partial = file.with_suffix(".partial")
+    partial.write_text(to_yaml(config))
+    partial.replace(file)

@@ -1,0 +1,66 @@
+"""One process or several: who starts them, and where arrays lie."""
+
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from segmentation.config import Hosts
+
+
+def connect(hosts: Hosts) -> None:
+    """Joins the other processes. Before anything else that JAX does.
+
+    Each tells the coordinator that it lives. When one has been silent for `timeout` seconds, JAX
+    ends all others with an error, even those that wait for it inside a collective operation.
+    """
+    if hosts.coordinator is None:
+        if hosts.count > 1:
+            raise SystemExit("--hosts.count above 1 needs --hosts.coordinator HOST:PORT")
+        return
+    if hosts.coordinator == "auto":
+        jax.distributed.initialize(heartbeat_timeout_seconds=hosts.timeout)
+        return
+    jax.distributed.initialize(
+        hosts.coordinator,
+        hosts.count,
+        hosts.index,
+        heartbeat_timeout_seconds=hosts.timeout,
+        initialization_timeout=max(hosts.timeout, 60),
+    )
+
+
+def is_first() -> bool:
+    """Whether this process speaks for all: prints, and writes everything but checkpoints."""
+    return jax.process_index() == 0
+
+
+def shard() -> tuple[int, int]:
+    return jax.process_index(), jax.process_count()
+
+
+class Placement(NamedTuple):
+    """The devices of all processes as one row: where arrays lie."""
+
+    everywhere: NamedSharding  # a copy on each device
+    spread: NamedSharding  # the first axis, shared out
+
+
+def placement(batch: int) -> Placement:
+    mesh = Mesh(np.array(jax.devices()), ("data",))
+    if batch % mesh.size:
+        raise SystemExit(f"--batch {batch} must be a multiple of the {mesh.size} devices")
+    return Placement(
+        NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))
+    )
+
+
+def summed(counts: np.ndarray) -> np.ndarray:
+    """The sum over processes, the same in each."""
+    return (
+        np.asarray(multihost_utils.process_allgather(counts, tiled=False))
+        .reshape(-1, *counts.shape)
+        .sum(0)
+    )

@@ -1,0 +1,144 @@
+"""What one sees of a run: a progress bar, ``history.jsonl`` and TensorBoard."""
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from tensorboardX import SummaryWriter
+from tqdm import tqdm
+
+from segmentation import hosts, objective
+from segmentation.config import Config
+from segmentation.draw import strip
+from segmentation.evaluation import Evaluation, iou, mean_iou
+from segmentation.optimizer import learning_rate
+from segmentation.step import Metrics
+
+Record = dict[str, Any]
+
+
+class Watch:
+    """Of the first process; the others keep quiet."""
+
+    def __init__(self, config: Config, classes: tuple[str, ...], folder: Path, step: int):
+        self.config, self.classes = config, classes
+        self.history = folder / "history.jsonl"
+        self.records = [r for r in read(self.history) if is_before(r, step, config)]
+        self.time, self.step = time.perf_counter(), step
+        self.schedules = learning_rate(config), objective.bce_weight(config)
+        self.bar = tqdm(
+            initial=step,
+            total=config.steps,
+            unit="step",
+            mininterval=1,
+            dynamic_ncols=True,
+            disable=not hosts.is_first(),
+        )
+        if hosts.is_first():
+            # Steps after the checkpoint that a run goes on from will come again.
+            self.history.write_text("".join(f"{json.dumps(r)}\n" for r in self.records))
+            self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+
+    def trained(self, step: int, metrics: list[Metrics]) -> None:
+        """Means over the steps since the last call."""
+        stacked = jax.tree.map(lambda *values: np.stack(values), *metrics)
+        parts = objective.mean(stacked.parts)
+        seconds = (time.perf_counter() - self.time) / len(metrics)
+        rate, weight = (float(schedule(step - 1)) for schedule in self.schedules)
+        seen = parts.images > 0
+        information = np.where(seen, parts.mutual_information, np.nan)
+        record = {
+            "step": step,
+            "loss": float(stacked.loss.mean()),
+            "cross_entropy": float(parts.cross_entropy.sum()),
+            "rmi": float(parts.rmi.sum()),
+            "information": float(information[seen].mean()) if seen.any() else math.nan,
+            "gradient_norm": float(stacked.gradient_norm.mean()),
+            "learning_rate": rate,
+            "bce_weight": weight,
+            "seconds": seconds,
+            "information_per_class": information.tolist(),
+            "slope_per_class": np.where(seen, parts.slope, np.nan).tolist(),
+        }
+        self.bar.set_postfix(
+            loss=f"{record['loss']:.3f}", MI=f"{record['information']:.2f}", refresh=False
+        )
+        self.add(record, "train")
+        self.time = time.perf_counter()
+
+    def evaluated(self, step: int, result: Evaluation) -> None:
+        record = {
+            "step": step,
+            "miou": mean_iou(result.matrix),
+            "accuracy": float(np.trace(result.matrix) / max(result.matrix.sum(), 1)),
+            "iou_per_class": iou(result.matrix).tolist(),
+        }
+        self.add(record, "eval")
+        self.say(f"step {step}: mIoU {100 * record['miou']:.2f} %")
+        self.time = time.perf_counter()
+
+    def pictures(self, step: int, result: Evaluation, colours: np.ndarray) -> None:
+        if hosts.is_first():
+            for number, picture in enumerate(result.first):
+                image = strip(picture, colours)
+                self.board.add_image(f"sample/{number}", image, step, dataformats="HWC")
+
+    def add(self, record: Record, kind: str) -> None:
+        self.records.append(record)
+        if not hosts.is_first():
+            return
+        with self.history.open("a") as file:
+            file.write(f"{json.dumps(record)}\n")
+        for name, value in record.items():
+            if name.endswith("_per_class"):
+                name = name.removesuffix("_per_class")
+                for label, entry in zip(self.classes, value, strict=True):
+                    if not math.isnan(entry):
+                        self.board.add_scalar(f"{name}/{label}", entry, record["step"])
+            elif name != "step" and not math.isnan(value):
+                self.board.add_scalar(f"{kind}/{name}", value, record["step"])
+
+    def advance(self, step: int) -> None:
+        self.bar.update(step - self.step)
+        self.step = step
+
+    def say(self, message: str) -> None:
+        if hosts.is_first():
+            self.bar.write(message)
+
+    def close(self) -> None:
+        self.bar.close()
+        if hosts.is_first():
+            self.board.close()
+
+
+def is_before(record: Record, step: int, config: Config) -> bool:
+    """Whether a run that goes on from this step has the record behind it.
+
+    The last evaluation follows the last checkpoint, so it always comes again.
+    """
+    is_last_score = "miou" in record and record["step"] == config.steps
+    return record["step"] <= step and not is_last_score
+
+
+@contextmanager
+def watching(*arguments: Any) -> Iterator[Watch]:
+    watch = Watch(*arguments)
+    try:
+        yield watch
+    finally:
+        watch.close()
+
+
+def read(history: Path) -> list[Record]:
+    """What was written, but for a last line that a killed process left half-way."""
+    if not history.exists():
+        return []
+    lines = history.read_text().splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]

@@ -1,0 +1,49 @@
+"""Train a network for semantic segmentation on public data sets or a folder of your own.
+
+    python examples/train.py --data voc --root DIR --model deeplabv3plus --loss rmi
+
+`--help` lists all options, `README.md` beside this file has settings for public benchmarks.
+"""
+
+import os
+import sys
+
+import matplotlib
+from segmentation import config, hosts, loop
+from segmentation.check import check_data
+from segmentation.dataset import BadData
+from segmentation.layouts import open_dataset
+
+
+def main(arguments: list[str]) -> None:
+    options = config.from_command_line(arguments)
+    try:
+        if options.check_data:
+            check(options)
+            return
+        hosts.connect(options.hosts)
+        if hosts.is_first():
+            print(config.to_yaml(options), flush=True)
+        loop.run(options)
+    except (BadData, loop.Stopped) as error:
+        sys.stdout.flush()
+        print(f"\n{error}", file=sys.stderr, flush=True)
+        # At once: not with the errors of a background thread that cannot write either, and not
+        # after other processes that may be gone.
+        os._exit(1)
+
+
+def check(options: config.Config) -> None:
+    problems = []
+    for split in dict.fromkeys((options.train_split, options.eval_split)):
+        dataset = open_dataset(options.data, options.root, split, table=options.table)
+        found = check_data(dataset)
+        print(f"{split}: {len(dataset)} pictures, {len(found)} with problems")
+        problems += found
+    if problems:
+        raise BadData("\n".join(problems))
+
+
+if __name__ == "__main__":
+    matplotlib.use("agg")
+    main(sys.argv[1:])

@@ -1,0 +1,179 @@
+"""`examples/train.py` and `examples/predict.py` from end to end (`pytest -m examples`)."""
+
+import json
+import re
+import shutil
+
+import miniature
+import numpy as np
+import pytest
+import training
+from PIL import Image
+from training import DEEPLAB, STEPS, UNET, assert_same, saved
+
+with miniature.importing_examples():
+    from segmentation import config
+
+pytestmark = pytest.mark.examples
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory):
+    return tmp_path_factory.mktemp("training")
+
+
+@pytest.fixture(scope="module")
+def data(scratch):
+    return training.data(scratch / "data")
+
+
+@pytest.fixture(scope="module")
+def finished(scratch, data):
+    """An uninterrupted run, what it printed, and its options."""
+    options = (*data, *DEEPLAB, "--seed", "3")
+    folder = scratch / "finished"
+    printed = training.train(*options, "--output", folder, cache=scratch / "cache")
+    return folder, printed, options
+
+
+def test_prints_and_keeps_options_that_can_be_read_again(finished):
+    folder, printed, options = finished
+    written = (folder / "config.yaml").read_text()
+    assert written in printed
+    again = config.from_command_line(["--config", str(folder / "config.yaml")])
+    assert config.to_yaml(again) == written
+    assert again.seed == 3
+    assert again.backbone == "tiny"
+    assert again.steps == STEPS
+
+
+def test_logs_what_people_watch(finished):
+    folder, printed, _ = finished
+    records = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+    trained = [r for r in records if "loss" in r]
+    assert {2, 4, 6} <= {r["step"] for r in trained}
+    for record in trained:
+        assert np.isfinite([record[k] for k in ("loss", "cross_entropy", "rmi", "seconds")]).all()
+        information = np.array(record["information_per_class"])
+        assert len(information) == 7
+        assert np.nanmin(information) >= 0
+        assert np.nanmax(information) < 1
+    assert trained[0]["bce_weight"] == 1
+    assert trained[-1]["bce_weight"] == 0.5
+    assert [r["step"] for r in records if "miou" in r] == [4, 6]
+    assert "mIoU" in printed
+    assert re.search(r"\d+/6 \[\d\d:\d\d<\d\d:\d\d", printed), "the bar shows the time left"
+    events = list((folder / "tensorboard").glob("events.*"))
+    assert len(events) == 1
+    content = events[0].read_bytes()
+    for tag in (b"train/loss", b"information/forest", b"eval/miou", b"sample/0"):
+        assert tag in content
+
+
+def test_report_stands_alone(finished):
+    report = (finished[0] / "report.html").read_text()
+    sources = re.findall(r"(?:src|href)='([^']{22})", report)
+    assert len(sources) == 8  # curves, confusion, three best and three worst pictures
+    assert set(sources) == {"data:image/png;base64,"}
+    assert "http" not in report
+    for name in ("forest", "snow", "mIoU", "2007_", "learning_rate"):
+        assert name in report
+
+
+def test_killed_at_any_moment_ends_with_the_same_parameters(finished, scratch):
+    whole, _, options = finished
+    folder = scratch / "killed"
+    options = (*options, "--output", folder)
+    # While the first checkpoint is being written, right after one, and while one is written again.
+    for name in ("1.*tmp*", "3", "5.*tmp*"):
+        process = training.start("train.py", *training.SMALL, *options, cache=scratch / "cache")
+        training.kill_when(process, folder / "checkpoints", name)
+        assert not (folder / "report.html").exists()
+    printed = training.train(*options, cache=scratch / "cache")
+    assert "going on from step" in printed
+    assert_same(saved(whole), saved(folder))
+    history = [
+        [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
+        for run in (whole, folder)
+    ]
+    scores = [[r["miou"] for r in records if "miou" in r] for records in history]
+    assert scores[0] == scores[1]
+
+
+def test_full_disk_leaves_the_last_good_checkpoint(finished, scratch):
+    whole, _, options = finished
+    folder = scratch / "full"
+    shutil.copytree(whole, folder)
+    for step in (5, 6):
+        shutil.rmtree(folder / "checkpoints" / str(step))
+    before = saved(folder, 4)
+
+    printed = training.train(
+        *options, "--output", folder, code=1, cache=scratch / "cache", file_size=100
+    )
+    # Threads of the libraries may have complained before; the end says what matters.
+    *_, problem, what_is_left = printed.rstrip().split("\n")
+    assert f"Could not write to {folder}" in printed
+    assert "File too large" in printed
+    assert what_is_left.startswith("The last good checkpoint is step 4"), (problem, what_is_left)
+    assert_same(before, saved(folder, 4))
+    training.train(*options, "--output", folder, cache=scratch / "cache")
+    assert_same(saved(whole), saved(folder))
+
+
+def test_loss_that_is_not_finite_stops_the_run(scratch, data):
+    folder = scratch / "diverged"
+    printed = training.train(
+        *data, *UNET, "--learning-rate", "1e37", "--output", folder, code=1, cache=scratch / "cache"
+    )
+    step = int(re.search(r"Step (\d+): the loss is", printed)[1])
+    assert 1 < step <= 6
+    assert f"The last good checkpoint is step {step - 1}" in printed
+    assert "Traceback" not in printed
+    for name, values in saved(folder, step - 1).items():
+        if name.startswith("weights"):
+            assert np.isfinite(values).all(), name
+
+
+def test_other_options_need_another_folder(finished, scratch):
+    folder, _, options = finished
+    printed = training.train(*options, "--learning-rate", "1", "--output", folder, code=1)
+    assert "learning_rate: 0.007 -> 1.0" in printed
+    assert "Choose another --output" in printed
+
+
+def test_predicts_masks_and_overlays_without_the_loss(finished, scratch):
+    folder = finished[0]
+    pictures, output = scratch / "pictures", scratch / "predicted"
+    for number, (image, _) in enumerate(miniature.crops()[:2]):
+        miniature.save(pictures / f"{number}.png", image[: 20 + 30 * number])
+    process = training.start("predict.py", folder, pictures, "--output", output)
+    assert "step 6" in training.finish(process)
+    seen = set()
+    for number, height in ((0, 20), (1, 50)):
+        with Image.open(output / f"{number}.png") as mask:
+            assert mask.mode == "P"
+            assert mask.size == (72, height)
+            seen |= set(np.unique(np.asarray(mask)).tolist())
+        with Image.open(output / f"{number}_overlay.jpg") as overlay:
+            assert overlay.size == (72, height)
+    assert seen <= set(range(7))
+
+
+def test_check_data_names_the_file(scratch, data):
+    broken = scratch / "broken"
+    miniature.build("folder", broken)
+    mask = sorted((broken / "masks/val").glob("*.png"))[1]
+    mask.write_bytes(mask.read_bytes()[:100])
+    printed = training.train("--check-data", "--data", "folder", "--root", broken, code=1)
+    assert str(mask) in printed
+    assert "val: 4 pictures, 1 with problems" in printed
+    assert "4 pictures, 0 with problems" in training.train("--check-data", *data, code=0).replace(
+        "6 pictures", "4 pictures"
+    )
+
+
+def test_help_describes_every_option():
+    printed = training.train("--help")
+    for option in ("--data", "--config", "--rmi.factor", "--hosts.coordinator", "--check-data"):
+        assert option in printed
