@@ -1,10 +1,13 @@
 """Downsampling maps before regions are taken, N-d, with or without a mask of valid pixels."""
 
+import math
 from collections.abc import Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from rmi_jax import checks
 
@@ -77,6 +80,8 @@ def cell_counts(spatial: Sequence[int], factors: Sequence[int], method: str) -> 
 
 
 def _resample(maps: jax.Array, factors: Sequence[int], method: str) -> jax.Array:
+    if method == "avg":
+        return _avg(maps, tuple(factors))
     for axis, factor in enumerate(factors, start=1):
         if factor > 1:
             maps = _AXIS_METHODS[method](maps, axis, factor)
@@ -84,17 +89,40 @@ def _resample(maps: jax.Array, factors: Sequence[int], method: str) -> jax.Array
 
 
 def _windows(maps: jax.Array, axis: int, factor: int, fill: float) -> jax.Array:
-    cells = (maps.shape[axis] + 2 * (factor // 2) - factor) // factor + 1
-    before = factor // 2
-    after = cells * factor - before - maps.shape[axis]
+    """Splits an axis into ``[cells, factor]``."""
+    size = maps.shape[axis]
+    (cells,) = cell_counts([size], [factor], "avg")
+    before = factor // 2 if factor > 1 else 0
     padding = [(0, 0, 0)] * maps.ndim
-    padding[axis] = (before, after, 0)  # a negative `after` crops what fills no window
-    padded = jax.lax.pad(maps, jnp.asarray(fill, maps.dtype), padding)
+    # A negative end crops what fills no window.
+    padding[axis] = (before, cells * factor - before - size, 0)
+    padded = lax.pad(maps, jnp.asarray(fill, maps.dtype), padding)
     return padded.reshape(*maps.shape[:axis], cells, factor, *maps.shape[axis + 1 :])
 
 
-def _avg(maps: jax.Array, axis: int, factor: int) -> jax.Array:
-    return jnp.mean(_windows(maps, axis, factor, 0), axis=axis + 1)
+@partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _avg(maps: jax.Array, factors: tuple[int, ...]) -> jax.Array:
+    # A windowed sum, because compilers fuse what computes the maps into it, ...
+    sums = lax.reduce_window(
+        maps.astype(jnp.promote_types(maps.dtype, jnp.float32)),
+        0.0,
+        lax.add,
+        (1, *factors, 1),
+        (1, *factors, 1),
+        [(0, 0), *((f // 2, f // 2) if f > 1 else (0, 0) for f in factors), (0, 0)],
+    )
+    return (sums / math.prod(factors)).astype(maps.dtype)
+
+
+@_avg.defjvp
+def _avg_jvp(factors, primals, tangents):
+    # ... and a sum over split axes, whose transpose is a broadcast.
+    (tangent,) = tangents
+    ndim = len(factors)
+    for axis in reversed(range(ndim)):
+        tangent = _windows(tangent, axis + 1, factors[axis], 0)
+    mean = jnp.mean(tangent, axis=tuple(range(2, 2 * ndim + 1, 2)))
+    return _avg(*primals, factors), mean
 
 
 def _max(maps: jax.Array, axis: int, factor: int) -> jax.Array:
@@ -119,4 +147,4 @@ def _interpolate(maps: jax.Array, axis: int, factor: int) -> jax.Array:
     return lower * (1 - weight) + upper * weight
 
 
-_AXIS_METHODS = {"avg": _avg, "max": _max, "nearest": _nearest, "interpolate": _interpolate}
+_AXIS_METHODS = {"max": _max, "nearest": _nearest, "interpolate": _interpolate}

@@ -1,6 +1,7 @@
 """The cells of one class per image: read from the maps, and gradients written back to them."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -9,6 +10,7 @@ from jax import lax
 
 from rmi_jax.activations import LogTotal, sigmoid
 from rmi_jax.cells import cell_probs, cell_targets, cell_weights, position_weights, shift_grid
+from rmi_jax.downsampling import cell_counts
 from rmi_jax.geometry import Maps, Scale
 from rmi_jax.strips import Sweep, plan
 
@@ -39,8 +41,8 @@ def make_view(maps: Maps, log_total: LogTotal | None, scale: Scale, dtype: jnp.d
         pixels = jnp.ones(maps.inputs.shape[:-1], dtype)
     cells = cell_weights(pixels, scale)
     if cells is None:
-        ones = cell_targets(jnp.ones_like(pixels)[..., None], None, scale)[..., 0]
-        cells = jnp.ones_like(ones)
+        counts = cell_counts(pixels.shape[1:], scale.factors, scale.downsampling)
+        cells = jnp.ones((pixels.shape[0], *counts), dtype)
     cells = shift_grid(cells, maps.offset, scale.regions)
     sweep = plan(position_weights(cells, scale.regions), scale.regions)
     return View(maps, log_total, cells, sweep, scale)
@@ -48,31 +50,50 @@ def make_view(maps: Maps, log_total: LogTotal | None, scale: Scale, dtype: jnp.d
 
 def read_planes(view: View, classes: jax.Array) -> Planes:
     """Reads class ``classes[b]`` of every image b."""
-    maps, _, _, _, scale = view
+    maps, log_total, *_ = view
     dtype = view.weights.dtype
 
-    def to_cells(resample, plane):
-        cells = resample(plane[..., None], maps.weights, scale)[..., 0]
-        return shift_grid(cells, maps.offset, scale.regions)
-
     def probs(plane, log_total):
-        if scale.activation == "sigmoid":
-            plane = sigmoid(plane)
-        elif scale.activation == "softmax":
-            largest, rest = log_total
-            plane = jnp.exp(plane - largest - rest)
-        return to_cells(cell_probs, plane)
+        return _probs(view, plane[..., None], log_total)[..., 0]
 
     def targets(plane):
-        return to_cells(cell_targets, plane)
+        return _targets(view, plane[..., None])[..., 0]
 
-    p, pull_probs = jax.vjp(probs, take_class(maps.inputs, classes).astype(dtype), view.log_total)
+    p, pull_probs = jax.vjp(probs, take_class(maps.inputs, classes).astype(dtype), log_total)
     if maps.targets.ndim < maps.inputs.ndim:
         plane = maps.targets == classes.reshape(-1, *[1] * (maps.targets.ndim - 1))
     else:
         plane = take_class(maps.targets, classes)
     y, pull_targets = jax.vjp(targets, plane.astype(dtype))
     return Planes(p, y, pull_probs, pull_targets)
+
+
+def pull_probs(view: View, gradient: jax.Array) -> tuple[jax.Array, LogTotal | None]:
+    """Gradients of inputs and log-totals from those of all cells, ``[B, *cells, C]``."""
+    return jax.vjp(partial(_probs, view), view.maps.inputs, view.log_total)[1](gradient)
+
+
+def pull_targets(view: View, gradient: jax.Array) -> tuple[jax.Array]:
+    """Gradient of target maps from that of all cells, ``[B, *cells, C]``."""
+    return jax.vjp(partial(_targets, view), view.maps.targets)[1](gradient)
+
+
+def _probs(view: View, inputs: jax.Array, log_total: LogTotal | None) -> jax.Array:
+    """Probabilities of the cells ``[B, *cells, K]`` from inputs ``[B, *S, K]``."""
+    maps, _, weights, _, scale = view
+    probs = inputs.astype(weights.dtype)
+    if scale.activation == "sigmoid":
+        probs = sigmoid(probs)
+    elif log_total is not None:
+        largest, rest = (total[..., None] for total in log_total)
+        probs = jnp.exp(probs - largest - rest)
+    return shift_grid(cell_probs(probs, maps.weights, scale), maps.offset, scale.regions)
+
+
+def _targets(view: View, targets: jax.Array) -> jax.Array:
+    """Targets of the cells ``[B, *cells, K]`` from maps ``[B, *S, K]``."""
+    maps, *_, scale = view
+    return shift_grid(cell_targets(targets, maps.weights, scale), maps.offset, scale.regions)
 
 
 def take_class(maps: jax.Array, classes: jax.Array) -> jax.Array:

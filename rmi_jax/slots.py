@@ -37,8 +37,10 @@ def make_slots(maps: Maps, scale: Scale) -> Slots:
 
 
 def by_class(values: jax.Array, slots: Slots) -> jax.Array:
-    """Reorders ``[C, B, ...]`` values of slots to ``[B, C]``."""
-    return jnp.take_along_axis(values, jnp.argsort(slots.classes, axis=0), axis=0).T
+    """Reorders ``[C, B, ...]`` values of slots to ``[B, ..., C]``."""
+    order = jnp.argsort(slots.classes, axis=0)
+    order = order.reshape(*order.shape, *[1] * (values.ndim - 2))
+    return jnp.moveaxis(jnp.take_along_axis(values, order, axis=0), 0, -1)
 
 
 def _labels_vary(labels, used, classes, scale):

@@ -20,7 +20,7 @@ from rmi_jax import gaussian
 from rmi_jax.activations import LogTotal, log_total
 from rmi_jax.gaussian import Frame, Scatter, Terms, matmul, transpose
 from rmi_jax.geometry import Maps, Scale
-from rmi_jax.planes import Planes, View, add_class, make_view, read_planes
+from rmi_jax.planes import View, add_class, make_view, pull_probs, pull_targets, read_planes
 from rmi_jax.slots import Slots, by_class, make_slots
 from rmi_jax.strips import Moments, moments, pull_back, zeros_like_images
 
@@ -45,6 +45,7 @@ class Fit(NamedTuple):
     correction: jax.Array  # [C, B, d, d] W - s I
     chol: jax.Array  # [C, B, d, d] of M + alpha I
     chol_y: jax.Array  # [C, B, d, d] of Y Y' + alpha I
+    cells: tuple[jax.Array, jax.Array] | None  # [C, B, *cells] of p and y, where they are few
 
 
 def region_terms(maps: Maps, jitter: jax.Array, scales: tuple[Scale, ...]) -> list[Terms]:
@@ -59,7 +60,7 @@ def region_terms(maps: Maps, jitter: jax.Array, scales: tuple[Scale, ...]) -> li
 
 def _values(scales, inputs, targets, log_total, rest, jitter):
     maps = Maps(inputs, targets, *rest)
-    return [_fit(scale, maps, log_total, jitter)[0] for scale in scales]
+    return [_fit(scale, maps, log_total, jitter, keep=False)[0] for scale in scales]
 
 
 def _forward(scales, *args):
@@ -67,7 +68,9 @@ def _forward(scales, *args):
         lambda arg: arg.value, args, is_leaf=lambda arg: hasattr(arg, "perturbed")
     )
     maps = Maps(inputs, targets, *rest)
-    terms, fits = zip(*(_fit(scale, maps, log_total, jitter) for scale in scales), strict=True)
+    keep = _keeps_cells(scales)
+    fits = [_fit(scale, maps, log_total, jitter, keep) for scale in scales]
+    terms, fits = zip(*fits, strict=True)
     # Marks by its presence that the targets want a gradient too, which not every caller does.
     soft = targets if args[1].perturbed else None
     return list(terms), (maps, log_total, soft, jitter, fits)
@@ -91,7 +94,7 @@ _streaming.defvjp(_forward, _backward, symbolic_zeros=True)
 
 
 def _fit(
-    scale: Scale, maps: Maps, log_total: LogTotal | None, jitter: jax.Array
+    scale: Scale, maps: Maps, log_total: LogTotal | None, jitter: jax.Array, keep: bool
 ) -> tuple[Terms, tuple[Slots, Fit]]:
     """Statistics of every slot, then the conditioning of all of them at once."""
     view = make_view(maps, log_total, scale, jitter.dtype)
@@ -99,11 +102,12 @@ def _fit(
 
     def visit(k):
         planes = read_planes(view, slots.classes[k])
-        centring = _centring(planes, view.weights, jitter)
-        sums = moments(_centred(planes, centring), view.sweep)
-        return (centring, *_scatter(sums, view))
+        centring = _centring(*planes[:2], view.weights, jitter)
+        sums = moments(_centred(*planes[:2], centring), view.sweep)
+        kept = planes[:2] if keep else None
+        return (centring, *_scatter(sums, view), kept)
 
-    centring, mean_z, scatter = _each_slot(view, slots.visits, visit)
+    centring, mean_z, scatter, cells = _each_slot(view, slots.visits, visit)
     identity = gaussian.identity_from(scatter.pp)
     guess = centring.slope[..., None, None] * identity
     plain = Frame(guess, identity, identity)
@@ -125,13 +129,24 @@ def _fit(
     terms = [by_class(jnp.where(slots.varies, term, 0), slots) for term in terms]
     # W - s I is kept rather than W: for a good prediction it is small, and needs its digits.
     correction = choose(first.step, gaussian.zeros_from(guess)) + conditional.step
-    fit = Fit(centring, mean_z, correction, conditional.chol, chol_y)
+    fit = Fit(centring, mean_z, correction, conditional.chol, chol_y, cells)
     return Terms(*terms), (slots, fit)
 
 
-def _centring(planes: Planes, weights: jax.Array, jitter: jax.Array) -> Centring:
+def _keeps_cells(scales: tuple[Scale, ...]) -> bool:
+    """Whether the cells are few enough to be kept for the backward pass.
+
+    It then goes back to the pixels of all classes in one expression, which compilers fuse into
+    the array that the cross entropy writes anyway. Softmax and several scales would need more such
+    arrays at a time.
+    """
+    scale, *others = scales
+    averages = scale.downsampling == "avg" and math.prod(scale.factors) >= 4
+    return averages and scale.activation != "softmax" and not others
+
+
+def _centring(p: jax.Array, y: jax.Array, weights: jax.Array, jitter: jax.Array) -> Centring:
     """Means over the cells, and the slope that brings the prediction closest to the truth."""
-    p, y, *_ = planes
     axes = tuple(range(1, p.ndim))
     total = jnp.sum(weights, axis=axes, keepdims=True)
     share = weights / jnp.where(total > 0, total, 1)
@@ -141,9 +156,8 @@ def _centring(planes: Planes, weights: jax.Array, jitter: jax.Array) -> Centring
     return Centring(jnp.squeeze(mean_p, axes), jnp.squeeze(mean_y, axes), yp / (pp + jitter))
 
 
-def _centred(planes: Planes, centring: Centring) -> jax.Array:
+def _centred(p: jax.Array, y: jax.Array, centring: Centring) -> jax.Array:
     """Centred probabilities and errors, ``[B, 2, *cells]``."""
-    p, y, *_ = planes
     mean_p, mean_y, slope = (c.reshape(-1, *[1] * (p.ndim - 1)) for c in centring)
     p = p - mean_p
     return jnp.stack([p, (y - mean_y) - slope * p], axis=1)
@@ -171,7 +185,7 @@ def _mixed_scatter(
 
     def visit(k):
         planes = read_planes(view, slots.classes[k])
-        centred = _centred(planes, Centring(*(c[k] for c in centring)))
+        centred = _centred(*planes[:2], Centring(*(c[k] for c in centring)))
         return _scatter(moments(centred, view.sweep, mix[k]), view)[1]
 
     return _each_slot(view, jnp.sum(asked), visit, order)
@@ -207,22 +221,31 @@ def _gradient_matrix(fit: Fit, slots: Slots, cotangent: Terms, view: View, soft:
 def _add_gradients(
     grads: list[Any], view: View, slots: Slots, fit: Fit, matrices: jax.Array
 ) -> list[Any]:
-    """Adds one scale's gradients of inputs, targets and log-totals, slot by slot."""
+    """Adds one scale's gradients of inputs, targets and log-totals."""
+
+    def pulled(k, p, y):
+        centred = _centred(p, y, Centring(*(c[k] for c in fit.centring)))
+        shift = matmul(matrices[k], fit.mean_z[k][..., None])[..., 0]
+        return pull_back(centred, view.sweep, matrices[k], shift)
 
     def visit(k, grads):
         inputs, targets, log_total = grads
-        classes, matrix = slots.classes[k], matrices[k]
+        classes = slots.classes[k]
         planes = read_planes(view, classes)
-        centred = _centred(planes, Centring(*(c[k] for c in fit.centring)))
-        shift = matmul(matrix, fit.mean_z[k][..., None])[..., 0]
-        pulled = pull_back(centred, view.sweep, matrix, shift)
-        plane, per_pixel = planes.pull_probs(pulled[:, 0])
+        cells = pulled(k, *planes[:2])
+        plane, per_pixel = planes.pull_probs(cells[:, 0])
         inputs = add_class(inputs, classes, plane)
         if targets is not None:
-            targets = add_class(targets, classes, *planes.pull_targets(pulled[:, 1]))
+            targets = add_class(targets, classes, *planes.pull_targets(cells[:, 1]))
         return [inputs, targets, jax.tree.map(jnp.add, log_total, per_pixel)]
 
-    return lax.fori_loop(0, slots.visits, visit, grads)
+    if fit.cells is None:
+        return lax.fori_loop(0, slots.visits, visit, grads)
+    p, y = fit.cells
+    cells = _each_slot(view, slots.visits, lambda k: pulled(k, p[k], y[k]))
+    inputs, log_total = pull_probs(view, by_class(cells[:, :, 0], slots))
+    targets = None if grads[1] is None else pull_targets(view, by_class(cells[:, :, 1], slots))[0]
+    return jax.tree.map(jnp.add, grads, [inputs, targets, log_total])
 
 
 def _each_slot(
