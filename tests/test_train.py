@@ -80,6 +80,18 @@ def test_report_stands_alone(finished):
         assert name in report
 
 
+def test_moving_average_follows_the_weights(finished):
+    folder, _, _ = finished
+    before, after = saved(folder, 4), saved(folder, 5)
+    names = [name.removeprefix("weights") for name in after if name.startswith("weights")]
+    assert any("statistics" in name for name in names)
+    for name in names:
+        expected = 0.9 * before[f"average{name}"] + 0.1 * after[f"weights{name}"]
+        np.testing.assert_allclose(after[f"average{name}"], expected, rtol=1e-5, atol=1e-6)
+    head = next(name for name in names if "head.kernel" in name)
+    assert not np.array_equal(after[f"average{head}"], after[f"weights{head}"])
+
+
 def test_killed_at_any_moment_ends_with_the_same_parameters(finished, scratch):
     whole, _, options = finished
     folder = scratch / "killed"

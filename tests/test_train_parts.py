@@ -1,0 +1,241 @@
+"""The parts of `examples/train.py` one by one (`pytest -m examples`)."""
+
+import dataclasses
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import miniature
+import numpy as np
+import pytest
+import resnet_weights
+
+with miniature.importing_examples():
+    from segmentation import config, evaluation, models, objective, optimizer, step, windows
+    from segmentation.models import deeplab, pretrained
+
+pytestmark = pytest.mark.examples
+
+SMALL = config.Config(
+    model="unet", dtype="float32", crop=(16, 16), batch=4, steps=10, optimizer="adamw",
+    learning_rate=1e-2, rmi=config.Rmi(warmup=0),
+)  # fmt: skip
+
+
+@pytest.fixture
+def _quick():
+    """Compiles without optimizations, which is what takes the time here."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
+@pytest.mark.parametrize(("name", "size"), [("unet", (16, 24)), ("deeplabv3plus", (33, 50))])
+@pytest.mark.usefixtures("_quick")
+def test_network_computes_in_bfloat16_with_float32_parameters(name, size):
+    network = models.build(name, 5, backbone="tiny", dtype="bfloat16", seed=0)
+    assert {a.dtype for arrays in network.weights for a in arrays.values()} == {
+        jnp.dtype("float32")
+    }
+    images = jax.random.normal(jax.random.key(0), (2, *size, 3))
+    traced = jax.jit(network.predict).trace(network.weights, images)
+    convolutions = [
+        line for line in str(traced.jaxpr).splitlines() if "conv_general_dilated" in line
+    ]
+    assert convolutions
+    assert all(":bf16[" in line for line in convolutions)
+    logits = traced.lower().compile()(network.weights, images)
+    assert logits.shape == (2, *size, 5)
+    assert logits.dtype == jnp.float32
+
+
+@pytest.mark.usefixtures("_quick")
+def test_initial_weights_depend_on_the_seed_alone():
+    one, again, other = (
+        models.build("unet", 3, backbone="tiny", dtype="float32", seed=seed).weights.params
+        for seed in (0, 0, 1)
+    )
+    for name, value in one.items():
+        np.testing.assert_array_equal(value, again[name])
+    assert not np.array_equal(one["head.kernel"], other["head.kernel"])
+
+
+@pytest.mark.parametrize("size", [33, 40])
+def test_upsampling_puts_cell_i_on_pixel_stride_times_i(size):
+    coarse = np.random.default_rng(0).normal(size=(2, 9, 9, 3))
+    fine = np.asarray(deeplab.upsample(jnp.asarray(coarse, jnp.float32), 4, (size, size)))
+    np.testing.assert_allclose(fine[:, :33:4, :33:4], coarse, rtol=1e-5)
+    cells, pixels = np.arange(9), np.arange(size) / 4
+    rows = np.apply_along_axis(lambda v: np.interp(pixels, cells, v), 1, coarse)
+    expected = np.apply_along_axis(lambda v: np.interp(pixels, cells, v), 2, rows)
+    np.testing.assert_allclose(fine, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "resnet50"])
+def test_weights_of_torchvision_fill_the_backbone(backbone, tmp_path):
+    stored = resnet_weights.state_dict(backbone, seed=0)
+    file = resnet_weights.save(stored, tmp_path)
+    shapes = jax.eval_shape(
+        lambda: models.build("deeplabv3plus", 4, backbone=backbone, dtype="float32", seed=0).weights
+    )
+    zeros = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes)
+    blank = models.Network(zeros, None, None)
+    params, statistics = pretrained.load(blank, file).weights
+    ours = {name for name in params | statistics if name.startswith("backbone.")}
+    counted = {name for name in stored if not name.startswith("fc.") and "tracked" not in name}
+    assert len(ours) == len(counted)  # each array of the file is used, and once
+    kernel = params["backbone.layer2.0.downsample.0.kernel"]
+    np.testing.assert_array_equal(
+        kernel, stored["layer2.0.downsample.0.weight"].transpose(2, 3, 1, 0)
+    )
+    np.testing.assert_array_equal(
+        statistics["backbone.layer4.1.bn2.var"], stored["layer4.1.bn2.running_var"]
+    )
+    assert not params["head.kernel"].any()  # the rest is left as it was
+
+    del stored["layer3.1.conv2.weight"]
+    file = resnet_weights.save(stored, tmp_path)
+    with pytest.raises(SystemExit, match=r"has no layer3\.1\.conv2\.weight"):
+        pretrained.load(blank, file)
+    stored["layer3.1.conv2.weight"] = np.zeros((3, 3, 3, 3), np.float32)
+    file = resnet_weights.save(stored, tmp_path)
+    with pytest.raises(
+        SystemExit, match=r"layer3\.1\.conv2\.weight in .* has shape \(3, 3, 3, 3\)"
+    ):
+        pretrained.load(blank, file)
+    file.write_bytes(b"nothing")
+    with pytest.raises(SystemExit, match="cannot read"):
+        pretrained.load(blank, file)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (17, 40), (33, 100)])
+def test_windows_cover_the_picture_and_overlap(size):
+    regions = list(windows.cover(size, (16, 16)))
+    seen = np.zeros(size, int)
+    for region in regions:
+        assert seen[region].shape == (16, 16)
+        seen[region] += 1
+    assert seen.min() == 1
+    columns = sorted({region[1].start for region in regions})
+    assert max(np.diff(columns), default=0) <= 16 * (1 - windows.OVERLAP) + 1
+
+
+@pytest.mark.parametrize("size", [(20, 37), (9, 50)])
+def test_sliding_windows_give_what_a_local_network_gives_at_once(size):
+    image = np.random.default_rng(1).normal(size=(*size, 3)).astype(np.float32)
+    local = models.Network(models.Weights({}, {}), lambda weights, images: 3 * images, None)
+    predict = windows.predictor(local, (16, 16), batch=3)(local.weights)
+    np.testing.assert_array_equal(predict(image), image.argmax(-1))
+
+
+def test_confusion_in_chunks_counts_every_pixel_once(monkeypatch):
+    monkeypatch.setattr(evaluation, "CHUNK", 64)
+    random = np.random.default_rng(0)
+    labels, prediction = random.integers(0, 4, (2, 11, 13)).astype(np.uint8)
+    labels[:2] = 255
+    expected = np.zeros((4, 4), int)
+    np.add.at(expected, (labels[2:].ravel(), prediction[2:].ravel()), 1)
+    np.testing.assert_array_equal(evaluation.confusion(prediction, labels, 4), expected)
+
+
+@pytest.mark.usefixtures("_quick")
+def test_accumulated_gradients_equal_those_of_the_whole_batch():
+    network = models.build("unet", 3, backbone="tiny", dtype="float32", seed=0)
+    images = jax.random.normal(jax.random.key(0), (4, 16, 16, 3))
+    labels = jnp.asarray(np.random.default_rng(0).integers(0, 3, (4, 16, 16)))
+    results = []
+    for parts in (1, 2):
+        options = dataclasses.replace(SMALL, accumulate=parts)
+        state = jax.tree.map(jnp.copy, step.start(options, network))
+        state, metrics = step.make(options, network)(state, images, labels)
+        assert int(state.step) == 1
+        assert metrics.finite
+        results.append(metrics)
+    whole, cut = results
+    # The cross entropy is divided by the number of pixels + 1: a little more for two halves.
+    np.testing.assert_allclose(cut.loss, whole.loss, rtol=5e-3)
+    np.testing.assert_allclose(cut.gradient_norm, whole.gradient_norm, rtol=5e-3)
+    np.testing.assert_array_equal(cut.parts.images, whole.parts.images)
+    np.testing.assert_allclose(cut.parts.slope, whole.parts.slope, rtol=1e-3, atol=1e-5)
+
+
+def test_learning_rate_rises_and_decays_as_in_the_paper():
+    options = dataclasses.replace(SMALL, learning_rate=0.007, steps=100)
+    rate = optimizer.learning_rate(options)
+    steps = np.arange(101)
+    np.testing.assert_allclose(
+        [float(rate(s)) for s in steps], 0.007 * (1 - steps / 100) ** 0.9, rtol=1e-5, atol=1e-9
+    )
+    rate = optimizer.learning_rate(dataclasses.replace(options, warmup_steps=20))
+    assert float(rate(0)) == 0
+    assert float(rate(10)) == pytest.approx(0.0035)
+    assert float(rate(20)) == pytest.approx(0.007)
+    assert float(rate(60)) == pytest.approx(0.007 * 0.5**0.9)
+
+
+def test_sgd_decays_kernels_and_speeds_up_the_head():
+    options = dataclasses.replace(
+        SMALL, optimizer="sgd", learning_rate=0.1, weight_decay=0.5, head_rate=5.0
+    )
+    params = {
+        "backbone.conv.kernel": jnp.ones((1, 1, 1, 1)),
+        "backbone.bn.bias": jnp.ones(1),
+        "head.kernel": jnp.ones((1, 1, 1, 1)),
+    }
+    gradient = jax.tree.map(lambda p: 2 * jnp.ones_like(p), params)
+    transformation = optimizer.make(options)
+    changes, _ = transformation.update(gradient, transformation.init(params), params)
+    found = {name: float(change.ravel()[0]) for name, change in changes.items()}
+    assert found == pytest.approx(
+        {"backbone.conv.kernel": -0.25, "backbone.bn.bias": -0.2, "head.kernel": -1.25}
+    )
+
+
+def test_weight_of_the_cross_entropy_follows_its_schedule():
+    weight = objective.bce_weight(
+        dataclasses.replace(SMALL, steps=100, rmi=config.Rmi(warmup=0.3, transition=0.2))
+    )
+    assert [float(weight(s)) for s in (0, 30, 40, 50, 99)] == pytest.approx([1, 1, 0.75, 0.5, 0.5])
+    assert objective.bce_weight(dataclasses.replace(SMALL, loss="softmax"))(50) == 1
+
+
+def test_flags_win_over_the_file_and_mistakes_are_named(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("seed: 5\nclip: null\ncrop: [32, 64]\nrmi: {factor: [1, 2], bce_weight: 0.25}")
+    options = config.from_command_line(["--config", str(file), "--seed", "7"])
+    assert options.seed == 7
+    assert options.clip is None
+    assert options.crop == (32, 64)
+    assert options.rmi.factor == (1, 2)
+    assert options.rmi.bce_weight == 0.25
+    again = tmp_path / "again.yaml"
+    again.write_text(config.to_yaml(options))
+    assert config.from_command_line(["--config", str(again)]) == options
+    for arguments, message in (
+        (["--steps", "0"], "--steps must be at least 1, got 0"),
+        (["--batch", "6", "--accumulate", "4"], "--batch 6 must be a multiple"),
+        (["--model", "unet", "--crop", "33", "32"], "--crop: the U-Net needs multiples of 4"),
+        (["--data", "voc"], "--data voc needs --root"),
+        (["--config", str(tmp_path / "none.yaml")], "--config: cannot read"),
+    ):
+        with pytest.raises(SystemExit, match=message):
+            config.from_command_line(arguments)
+
+
+def test_unknown_options_of_a_file_are_refused(tmp_path, capsys):
+    file = tmp_path / "typo.yaml"
+    file.write_text("sed: 5")
+    with pytest.raises(SystemExit):
+        config.from_command_line(["--config", str(file)])
+    assert "--sed" in capsys.readouterr().err
+
+
+def test_prediction_imports_nothing_of_the_loss():
+    code = (
+        f"import sys; sys.path.insert(0, {str(miniature.EXAMPLES)!r}); import predict; "
+        "print([name for name in sys.modules if name.startswith(('rmi_jax', 'segmentation.o'))])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.stdout.strip() == "[]", done.stderr
