@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -72,7 +73,7 @@ def read(
         offset = jax.random.randint(region_key, (ndim,), 0, np.asarray(regions.stride))
     return RegionOptions(
         tuple(scales),
-        _scale_weights(scale_weights, len(scales)).astype(dtype),
+        _scale_weights(scale_weights, len(scales), dtype),
         lax.stop_gradient(jnp.asarray(jitter, dtype)),
         offset,
         implementation,
@@ -89,6 +90,7 @@ def region_terms(
     """The weighted sum over scales of what the chosen implementation computes, ``[B, C]`` each."""
     maps = Maps(inputs, targets, weights, options.offset, jnp.asarray(active))
     per_scale = IMPLEMENTATIONS[options.implementation](maps, options.jitter, options.scales)
+    chex.assert_shape(jax.tree.leaves(per_scale), (inputs.shape[0], inputs.shape[-1]))
     return jax.tree.map(
         lambda *terms: sum(w * t for w, t in zip(options.scale_weights, terms, strict=True)),
         *per_scale,
@@ -130,9 +132,9 @@ def _factors(factor: Factor, ndim: int) -> list[tuple[int, ...]]:
     return [checks.per_axis("factor", entry, ndim) for entry in factor]
 
 
-def _scale_weights(scale_weights, scales: int) -> jax.Array:
+def _scale_weights(scale_weights, scales: int, dtype: jnp.dtype) -> jax.Array:
     if scale_weights is None:
         decay = 0.5 ** np.arange(scales)
-        return jnp.asarray(decay / decay.sum())
+        return jnp.asarray(decay / decay.sum(), dtype)
     checks.vector("scale_weights", scale_weights, scales, "one per scale in factor")
-    return jnp.asarray(scale_weights)
+    return jnp.asarray(scale_weights, dtype)
