@@ -5,6 +5,10 @@ import miniature
 import numpy as np
 import pytest
 import resnet_weights
+from flax import nnx
+
+torch = pytest.importorskip("torch", reason="needs the `torch` extra")
+F = torch.nn.functional
 
 with miniature.importing_examples():
     from segmentation import models
@@ -15,9 +19,6 @@ pytestmark = pytest.mark.torch
 
 def torch_features(stored, images):
     """torchvision's ResNet with its last stride replaced by dilation, in words of `torch`."""
-    import torch
-    import torch.nn.functional as F
-
     weights = {name: torch.from_numpy(value) for name, value in stored.items()}
 
     def conv(x, key, stride=1, dilation=1):
@@ -70,8 +71,6 @@ def test_features_equal_those_of_torch(backbone, tmp_path):
 
 
 def backbone_features(name, file, images):
-    from flax import nnx
-
     depths, width, bottleneck = deeplab.BACKBONES[name]
 
     def make():
