@@ -31,6 +31,9 @@ def main(arguments: list[str]) -> None:
         # At once: not with the errors of a background thread that cannot write either, and not
         # after other processes that may be gone.
         os._exit(1)
+    except KeyboardInterrupt:
+        print("\nInterrupted. The same command goes on from the last checkpoint.", file=sys.stderr)
+        os._exit(130)
 
 
 def check(options: config.Config) -> None:

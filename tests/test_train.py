@@ -172,17 +172,19 @@ def test_predicts_masks_and_overlays_without_the_loss(finished, scratch):
     assert seen <= set(range(7))
 
 
-def test_check_data_names_the_file(scratch, data):
+def test_bad_data_is_named_before_a_run_and_within(scratch, data):
     broken = scratch / "broken"
     miniature.build("folder", broken)
-    mask = sorted((broken / "masks/val").glob("*.png"))[1]
-    mask.write_bytes(mask.read_bytes()[:100])
-    printed = training.train("--check-data", "--data", "folder", "--root", broken, code=1)
-    assert str(mask) in printed
+    masks = [sorted((broken / "masks" / split).glob("*.png"))[1] for split in ("train", "val")]
+    for mask in masks:
+        mask.write_bytes(mask.read_bytes()[:100])
+    options = ("--data", "folder", "--root", broken)
+    printed = training.train("--check-data", *options, code=1)
+    assert all(str(mask) in printed for mask in masks)
     assert "val: 4 pictures, 1 with problems" in printed
-    assert "4 pictures, 0 with problems" in training.train("--check-data", *data, code=0).replace(
-        "6 pictures", "4 pictures"
-    )
+    printed = training.train(*options, *UNET, "--output", scratch / "bad", code=1)
+    assert str(masks[0]) in printed.rstrip().splitlines()[-1]
+    assert "val: 6 pictures, 0 with problems" in training.train("--check-data", *data)
 
 
 def test_help_describes_every_option():

@@ -221,6 +221,11 @@ def settle(config: Config, folder: Path) -> None:
                 f"{folder} holds a run with other options:\n" + "\n".join(lines) + "\n"
                 "Choose another --output, or repeat the options it began with."
             )
+    write_whole(file, to_yaml(config))
+
+
+def write_whole(file: Path, text: str) -> None:
+    """All of it or nothing, should the process be killed meanwhile."""
     partial = file.with_suffix(".partial")
-    partial.write_text(to_yaml(config))
+    partial.write_text(text)
     partial.replace(file)

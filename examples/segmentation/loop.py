@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from segmentation import checkpoints, evaluation, hosts, models, pipeline, report, step, windows
-from segmentation.config import Config, settle
+from segmentation.config import Config, settle, write_whole
 from segmentation.dataset import Dataset
 from segmentation.layouts import open_dataset
 from segmentation.models import pretrained
@@ -127,7 +127,7 @@ def assess(
 def describe(dataset: Dataset, folder: Path) -> None:
     """What predict.py needs to know beside the options."""
     text = {"classes": list(dataset.classes), "colours": dataset.colours.tolist()}
-    (folder / "classes.json").write_text(json.dumps(text, indent=1))
+    write_whole(folder / "classes.json", json.dumps(text, indent=1))
 
 
 def left(folder: Path) -> str:

@@ -19,6 +19,7 @@ from segmentation.watch import Record
 
 STYLE = """body { font: 15px/1.5 sans-serif; max-width: 60em; margin: 2em auto; padding: 0 1em }
 img { max-width: 100%; display: block } figure { margin: 1em 0 } figcaption { color: #555 }
+img.picture { width: 100%; image-rendering: pixelated }
 td, th { padding: .15em .8em; text-align: right } td:first-child { text-align: left }
 i { display: inline-block; width: 1em; height: 1em; margin-right: .4em; vertical-align: -2px }
 pre { background: #f4f4f4; padding: 1em; overflow-x: auto }"""
@@ -52,8 +53,13 @@ def write(
 def curves(records: list[Record]) -> Figure:
     figure, axes = plt.subplots(1, 3, figsize=(11, 3.2))
     panels = (
-        {"loss": "loss", "cross_entropy": "cross entropy", "rmi": "RMI"},
-        {"information": "normalized mutual information", "bce_weight": "weight of cross entropy"},
+        {
+            "loss": "loss",
+            "cross_entropy": "cross entropy",
+            "rmi": "RMI",
+            "bce_weight": "weight of cross entropy",
+        },
+        {"information": "normalized mutual information"},
         {"miou": "mIoU", "accuracy": "pixel accuracy"},
     )
     for axis, panel in zip(axes, panels, strict=True):
@@ -117,7 +123,7 @@ def picture(shown: Picture, colours: np.ndarray) -> str:
     whole.thumbnail((1200, 800))
     whole.save(buffer, "png")
     caption = f"{html.escape(shown.name)}: picture, truth, prediction; mIoU {100 * shown.score:.1f}"
-    return image(buffer.getvalue(), f"{caption} %")
+    return image(buffer.getvalue(), f"{caption} %", "picture")
 
 
 def png(figure: Figure) -> bytes:
@@ -127,6 +133,6 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def image(data: bytes, caption: str) -> str:
-    source = base64.b64encode(data).decode()
-    return f"<figure><img src='data:image/png;base64,{source}'><figcaption>{caption}</figure>"
+def image(data: bytes, caption: str, kind: str = "plot") -> str:
+    source = f"data:image/png;base64,{base64.b64encode(data).decode()}"
+    return f"<figure><img class='{kind}' src='{source}'><figcaption>{caption}</figure>"

@@ -14,7 +14,7 @@ from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from segmentation import hosts, objective
-from segmentation.config import Config
+from segmentation.config import Config, write_whole
 from segmentation.draw import strip
 from segmentation.evaluation import Evaluation, iou, mean_iou
 from segmentation.optimizer import learning_rate
@@ -42,7 +42,7 @@ class Watch:
         )
         if hosts.is_first():
             # Steps after the checkpoint that a run goes on from will come again.
-            self.history.write_text("".join(f"{json.dumps(r)}\n" for r in self.records))
+            write_whole(self.history, "".join(f"{json.dumps(r)}\n" for r in self.records))
             self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
 
     def trained(self, step: int, metrics: list[Metrics]) -> None:
