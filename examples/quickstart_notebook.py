@@ -31,7 +31,9 @@ from pathlib import Path
 GIT_URL = "https://github.com/OWNER/rmi_jax.git"
 
 folders = [Path.cwd(), *Path.cwd().parents]
-checkout = next((f for f in folders if (f / "rmi_jax/__init__.py").exists()), Path("rmi_jax"))
+checkout = next(
+    (f for f in folders if (f / "rmi_jax/__init__.py").exists()), Path("rmi_jax").resolve()
+)
 if not (checkout / "pyproject.toml").exists():
     subprocess.run(["git", "clone", "--depth", "1", GIT_URL, str(checkout)], check=True)
 
