@@ -99,8 +99,10 @@ def _voc(root, split, variant, stem, image, labels, masks="SegmentationClass"):
     lists.mkdir(parents=True, exist_ok=True)
     name = f"{split}.txt" if masks == "SegmentationClass" or split == "val" else variant
     if name:
+        paths = name == "train_aug.txt"  # which is how some of these lists are written
+        line = f"/JPEGImages/{stem}.jpg /{folder}/{stem}.png" if paths else stem
         with (lists / name).open("a") as file:
-            file.write(f"{stem}\n")
+            file.write(f"{line}\n")
     return Expected(stem, image, labels)
 
 

@@ -24,6 +24,7 @@ pytestmark = pytest.mark.examples
         ("voc", 21),
         ("voc-sbd", 21),
         ("voc-sbd:trainaug.txt", 21),
+        ("voc-sbd:train_aug.txt", 21),
         ("cityscapes", 19),
         ("cityscapes:labelIds", 19),
         ("ade20k", 150),

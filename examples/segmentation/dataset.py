@@ -76,7 +76,7 @@ class FileReader:
 
 
 def from_files(classes: tuple[str, ...], colours: Any, samples: list[Sample]) -> Dataset:
-    samples.sort()
+    samples = sorted(set(samples))  # a list may repeat itself
     names = tuple(sample.name for sample in samples)
     return Dataset(classes, np.asarray(colours, np.uint8), names, FileReader(tuple(samples)))
 

@@ -142,4 +142,5 @@ def _below(root: Path, *folders: str) -> Path:
 def _listed(file: Path) -> list[str]:
     if not file.exists():
         raise BadData(f"{file}: there is no such file, the list of pictures")
-    return file.read_text().split()
+    # Some lists name both files: "/JPEGImages/a.jpg /SegmentationClassAug/a.png".
+    return [Path(line.split()[0]).stem for line in file.read_text().splitlines() if line.strip()]
