@@ -22,7 +22,7 @@ from rmi_jax.gaussian import Frame, Scatter, Terms, matmul, transpose
 from rmi_jax.geometry import Maps, Scale
 from rmi_jax.planes import View, add_class, make_view, pull_probs, pull_targets, read_planes
 from rmi_jax.slots import Slots, by_class, make_slots
-from rmi_jax.strips import Moments, moments, pull_back, zeros_like_images
+from rmi_jax.strips import Mix, Moments, moments, pull_back, zeros_like_images
 
 # Where conditioning leaves less than one part in this of the errors' scatter, its float32 sums
 # have lost digits that matter, and a second pass sums the residuals themselves.
@@ -41,8 +41,11 @@ class Fit(NamedTuple):
     """The regression of truth on prediction, ``[C, B, ...]``; all that the backward pass needs."""
 
     centring: Centring
-    mean_z: jax.Array  # [C, B, 2d] mean region of [P; D]
-    correction: jax.Array  # [C, B, d, d] W - s I
+    mix: Mix  # what the second pass measures [P; D] in, the identity where it is not needed
+    mean_z: jax.Array  # [C, B, 2d] mean of the columns z, [P; D] in that basis
+    weights: jax.Array  # [C, B, d, d] W
+    residual: jax.Array  # [C, B, d, 2d] takes z to R = Y - W P
+    truth: jax.Array  # [C, B, d, 2d] takes z to Y
     chol: jax.Array  # [C, B, d, d] of M + alpha I
     chol_y: jax.Array  # [C, B, d, d] of Y Y' + alpha I
     cells: tuple[jax.Array, jax.Array] | None  # [C, B, *cells] of p and y, where they are few
@@ -116,9 +119,11 @@ def _fit(
     again = slots.varies & (first.cancellation > _CANCELLATION)
     q, t = (gaussian.solve(chol, identity) for chol in (first.chol_a, first.chol))
     close = Frame(guess + first.step, q, t)
-    mix = _block([[q, gaussian.zeros_from(q)], [-matmul(t, first.step), t]])
-    closer = _mixed_scatter(view, slots, centring, mix, again)
     choose = partial(_where, again)
+    nothing = gaussian.zeros_from(identity)
+    same = _block([[identity, nothing], [nothing, identity]])
+    mix = choose(_block([[q, nothing], [-matmul(t, first.step), t]]), same)
+    closer_mean, closer = _mixed_scatter(view, slots, centring, mix, again)
     conditional = gaussian.condition(
         jax.tree.map(choose, closer, scatter),
         jax.tree.map(choose, close, plain),
@@ -127,9 +132,21 @@ def _fit(
     chol_y = gaussian.cholesky(gaussian.truth_scatter(scatter, guess, jitter), jitter)
     terms = gaussian.terms(scatter, guess, conditional.chol, chol_y, jitter)
     terms = [by_class(jnp.where(slots.varies, term, 0), slots) for term in terms]
-    # W - s I is kept rather than W: for a good prediction it is small, and needs its digits.
-    correction = choose(first.step, gaussian.zeros_from(guess)) + conditional.step
-    fit = Fit(centring, mean_z, correction, conditional.chol, chol_y, cells)
+
+    # The way back from z. Not its product with W - s I, in which the digits would be lost again.
+    known, unmixed_p = choose(first.step, nothing), choose(first.chol_a, identity)
+    unmixed_d = choose(first.chol, identity)
+    fit = Fit(
+        centring,
+        Mix(mix, jnp.any(again, axis=1)),
+        jnp.where(again[..., None], closer_mean, mean_z),
+        guess + known + conditional.step,
+        _block([[-matmul(conditional.step, unmixed_p), unmixed_d]]),
+        _block([[matmul(guess + known, unmixed_p), unmixed_d]]),
+        conditional.chol,
+        chol_y,
+        cells,
+    )
     return Terms(*terms), (slots, fit)
 
 
@@ -178,24 +195,23 @@ def _scatter(sums: Moments, view: View) -> tuple[jax.Array, Scatter]:
 
 def _mixed_scatter(
     view: View, slots: Slots, centring: Centring, mix: jax.Array, again: jax.Array
-) -> Scatter:
-    """Scatter of ``mix [P; D]``, for the slots where any image asks for it."""
+) -> tuple[jax.Array, Scatter]:
+    """Mean and scatter of ``mix [P; D]``, for the slots where any image asks for it."""
     asked = jnp.any(again, axis=1)
     order = jnp.argsort(~asked, stable=True)
 
     def visit(k):
         planes = read_planes(view, slots.classes[k])
         centred = _centred(*planes[:2], Centring(*(c[k] for c in centring)))
-        return _scatter(moments(centred, view.sweep, mix[k]), view)[1]
+        return _scatter(moments(centred, view.sweep, mix[k]), view)
 
     return _each_slot(view, jnp.sum(asked), visit, order)
 
 
 def _gradient_matrix(fit: Fit, slots: Slots, cotangent: Terms, view: View, soft: bool) -> jax.Array:
-    """The linear map from ``[P; D]`` to the gradient of P (and Y), ``[C, B, m d, 2d]`` (F2)."""
+    """The linear map from ``z`` to the gradient of P (and Y), ``[C, B, m d, 2d]`` (F2)."""
     regions = view.scale.regions
     identity = gaussian.identity_from(fit.chol)
-    slope = fit.centring.slope[..., None, None] * identity
 
     def weight(value):
         if isinstance(value, SymbolicZero):
@@ -207,14 +223,12 @@ def _gradient_matrix(fit: Fit, slots: Slots, cotangent: Terms, view: View, soft:
     def inverse(chol):
         return gaussian.solve(chol, gaussian.solve(chol, identity), transposed=True)
 
-    precision = weight(cotangent.information) * inverse(fit.chol)  # g/d (M + alpha I)^-1
-    # Residual regions are R = Y - W P = D - (W - s I) P.
-    residual = [-matmul(precision, fit.correction), precision]
-    to_p = transpose(slope + fit.correction)
-    rows = [[-matmul(to_p, block) for block in residual]]
+    # g/d (M + alpha I)^-1 R
+    explained = weight(cotangent.information) * matmul(inverse(fit.chol), fit.residual)
+    rows = [[-matmul(transpose(fit.weights), explained)]]
     if soft:
         entropy = weight(cotangent.entropy) * inverse(fit.chol_y)
-        rows.append([residual[0] + slope * entropy, residual[1] + entropy])
+        rows.append([explained + matmul(entropy, fit.truth)])
     return _block(rows)
 
 
@@ -226,7 +240,8 @@ def _add_gradients(
     def pulled(k, p, y):
         centred = _centred(p, y, Centring(*(c[k] for c in fit.centring)))
         shift = matmul(matrices[k], fit.mean_z[k][..., None])[..., 0]
-        return pull_back(centred, view.sweep, matrices[k], shift)
+        mix = jax.tree.map(lambda m: m[k], fit.mix)
+        return pull_back(centred, view.sweep, matrices[k], shift, mix)
 
     def visit(k, grads):
         inputs, targets, log_total = grads

@@ -30,6 +30,13 @@ class Moments(NamedTuple):
     first: jax.Array  # [B, 2d] of z
 
 
+class Mix(NamedTuple):
+    """A change of basis for the columns ``z``."""
+
+    matrix: jax.Array  # [B, 2d, 2d]
+    wanted: jax.Array  # scalar bool: whether it differs from the identity
+
+
 class Sweep(NamedTuple):
     """What it takes to go over the region positions of ``[B, *cells]`` maps, shared by classes."""
 
@@ -72,7 +79,9 @@ def moments(maps: jax.Array, sweep: Sweep, mix: jax.Array | None = None) -> Mome
     return _fold(maps, sweep, start, add)
 
 
-def pull_back(maps: jax.Array, sweep: Sweep, matrix: jax.Array, shift: jax.Array) -> jax.Array:
+def pull_back(
+    maps: jax.Array, sweep: Sweep, matrix: jax.Array, shift: jax.Array, mix: Mix
+) -> jax.Array:
     """Gradient maps from a linear function of the region vectors, scattered back onto the cells.
 
     Args:
@@ -80,6 +89,7 @@ def pull_back(maps: jax.Array, sweep: Sweep, matrix: jax.Array, shift: jax.Array
       sweep: the positions.
       matrix: ``[B, m d, 2d]``: ``w (matrix z - shift)`` is the gradient of a region of m maps.
       shift: ``[B, m d]``.
+      mix: by which ``z`` is multiplied first, if at all.
 
     Returns:
       ``[B, m, *cells]``.
@@ -90,6 +100,7 @@ def pull_back(maps: jax.Array, sweep: Sweep, matrix: jax.Array, shift: jax.Array
         return _components(strip, sweep.regions)
 
     def add(gradient, z, _, weigh, row, strip_rows):
+        z = lax.cond(mix.wanted, lambda z: _matmul("bij,bjn->bin", mix.matrix, z), lambda z: z, z)
         pulled = weigh(_matmul("bij,bjn->bin", matrix, z) - shift[..., None])
         strip = lax.dynamic_slice_in_dim(gradient, row, strip_rows, 2)
         (piece,) = jax.vjp(components, strip)[1](pulled)
