@@ -12,7 +12,7 @@ import pytest
 import resnet_weights
 
 with miniature.importing_examples():
-    from segmentation import config, evaluation, models, objective, optimizer, step, windows
+    from segmentation import config, evaluation, hosts, models, objective, optimizer, step, windows
     from segmentation.models import deeplab, pretrained
 
 pytestmark = pytest.mark.examples
@@ -138,6 +138,11 @@ def test_confusion_in_chunks_counts_every_pixel_once(monkeypatch):
     expected = np.zeros((4, 4), int)
     np.add.at(expected, (labels[2:].ravel(), prediction[2:].ravel()), 1)
     np.testing.assert_array_equal(evaluation.confusion(prediction, labels, 4), expected)
+
+
+def test_counts_beyond_32_bits_survive_the_way_between_processes():
+    counts = np.array([[2**40 + 3, 5], [2**31, 2**24 - 1]])
+    np.testing.assert_array_equal(hosts.summed(counts), counts)
 
 
 @pytest.mark.usefixtures("_quick")

@@ -58,9 +58,9 @@ def placement(batch: int) -> Placement:
 
 
 def summed(counts: np.ndarray) -> np.ndarray:
-    """The sum over processes, the same in each."""
-    return (
-        np.asarray(multihost_utils.process_allgather(counts, tiled=False))
-        .reshape(-1, *counts.shape)
-        .sum(0)
-    )
+    """The sum of int64 counts over processes, the same in each."""
+    # What JAX sends has 32 bits, and counts of pixels may have more: in two halves.
+    halves = np.stack([counts >> 24, counts & (2**24 - 1)]).astype(np.int32)
+    gathered = np.asarray(multihost_utils.process_allgather(halves), np.int64)
+    high, low = gathered.reshape(-1, *halves.shape).sum(0)
+    return (high << 24) + low
