@@ -28,7 +28,7 @@ from rmi_jax import metrics, rmi_loss, warmup_schedule
 
 LossName = Literal["softmax", "rmi"]
 TITLES = {"softmax": "Softmax CE", "rmi": "RMI"}
-BATCH, CROP, LEARNING_RATE = 2, (24, 24, 24), 5e-3
+BATCH, CROP, LEARNING_RATE = 2, (32, 24, 32), 3e-3
 TOLERANCE = 1  # voxels by which a predicted boundary may miss the true one
 
 
@@ -174,7 +174,7 @@ def draw(test: Volumes, predictions: dict[LossName, np.ndarray], title: str, out
 
 
 def main(
-    steps: int = 400,
+    steps: int = 200,
     seed: int = 0,
     losses: tuple[LossName, ...] = ("softmax", "rmi"),
     output: Path = Path("outputs/volumes.png"),
