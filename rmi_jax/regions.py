@@ -43,19 +43,45 @@ def extract_regions(
         checks.per_axis("stride", stride, ndim),
     )
     checks.regions_fit(regions.span, maps.shape[1:-1], "maps")
-    spatial = "HWD"[:ndim]
+    if ndim == 3:
+        return _volume_regions(maps, regions)
+    if ndim == 2:
+        return jnp.swapaxes(_planar_regions(maps, regions), -1, -2)
+    row = _planar_regions(maps[:, None], Regions(*((1, *option) for option in regions)))
+    return jnp.swapaxes(row[:, 0], -1, -2)
+
+
+def _volume_regions(maps: jax.Array, regions: Regions) -> jax.Array:
+    """Regions of ``[B, D, H, W, C]`` in two planar steps: the compiler is slow at three axes."""
+    batch, depth, height, width, channels = maps.shape
+    *slices, columns = regions.positions((depth, height, width))
+    lines = maps.reshape(batch, depth * height, width, channels)
+    lines = _planar_regions(lines, Regions(*((1, option[2]) for option in regions)))
+    # One axis at a time: a sharded batch allows no reshape that both merges and splits.
+    lines = lax.collapse(lines, 2).reshape(batch, depth, height, -1)
+    patches = _planar_regions(lines, Regions(*(option[:2] for option in regions)))
+    patches = patches.reshape(batch, *slices, columns, channels, regions.size[2], -1)
+    return lax.collapse(jnp.moveaxis(patches, (-1, -2, -3), (-3, -2, -1)), 4, 6)
+
+
+def _planar_regions(maps: jax.Array, regions: Regions) -> jax.Array:
+    """Regions of ``[B, H, W, C]``, ``[B, rows, columns, C, d]``."""
+    batch, height, width, channels = maps.shape
+    rows, columns = regions.positions((height, width))
+    # Classes as a part of the last axis, not as groups of the convolution: those the compiler's
+    # partitioner cannot transpose without gathering the regions of a sharded batch.
     patches = lax.conv_general_dilated_patches(
-        maps,
+        lax.expand_dims(maps.reshape(batch, height, width * channels), (3,)),
         filter_shape=regions.size,
-        window_strides=regions.stride,
+        window_strides=(regions.stride[0], 1),
         padding="VALID",
-        rhs_dilation=regions.dilation,
-        dimension_numbers=(f"N{spatial}C", f"{spatial}IO", f"N{spatial}C"),
+        rhs_dilation=(regions.dilation[0], regions.dilation[1] * channels),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
         # Patches come from a convolution: any lower precision would round the values themselves.
         precision=lax.Precision.HIGHEST,
     )
-    channels = maps.shape[-1]
-    return jnp.swapaxes(patches.reshape(*patches.shape[:-1], channels, regions.dim), -1, -2)
+    patches = patches.reshape(batch, rows, -1, channels, regions.dim)
+    return patches[:, :, :: regions.stride[1]]
 
 
 def dct_matrix(size: int) -> np.ndarray:

@@ -52,10 +52,11 @@ def plan(weights: jax.Array, regions: Regions) -> Sweep:
     budget = _STRIP_BYTES.get(jax.default_backend(), _STRIP_BYTES_ACCELERATOR)
     row_bytes = 2 * regions.dim * batch * math.prod(others) * weights.dtype.itemsize
     rows = max(1, min(positions, budget // row_bytes))
-    ones = jnp.all(weights == 1, axis=(0, *range(2, weights.ndim)))
+    ones = jnp.all(weights == 1, axis=tuple(range(2, weights.ndim)))
     strips = math.ceil(positions / rows)
-    padded = jnp.pad(ones, (0, strips * rows - positions))  # the last strip repeats rows
-    return Sweep(weights, rows, jnp.all(padded.reshape(strips, rows), axis=1), regions)
+    padded = jnp.pad(ones, ((0, 0), (0, strips * rows - positions)))  # the last strip repeats rows
+    even = jnp.all(padded.reshape(batch, strips, rows), axis=(0, 2))
+    return Sweep(weights, rows, even, regions)
 
 
 def moments(maps: jax.Array, sweep: Sweep, mix: jax.Array | None = None) -> Moments:

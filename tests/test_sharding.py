@@ -15,6 +15,7 @@ from functools import cache, partial
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 from conftest import IMPLEMENTATIONS
 from tolerances import assert_grad, assert_value
@@ -31,9 +32,16 @@ SHAPE = (8, 13, 12, 3)
 MOVES = ("all-gather", "all-to-all", "collective-permute", "reduce-scatter", "collective-broadcast")
 
 
-@cache
 def results(devices):
     """What `run` printed, by implementation and mode."""
+    done = run_in_process(devices)
+    assert done.returncode == 0, done.stderr[-4000:]
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    return {tuple(line["case"]): line for line in lines}
+
+
+@cache
+def run_in_process(devices):
     flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
     here = Path(__file__)
     environment = {
@@ -42,66 +50,115 @@ def results(devices):
         "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": os.pathsep.join([str(here.parent), str(here.parent.parent)]),
     }
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, str(here), str(devices)],
         env=environment,
         capture_output=True,
         text=True,
         timeout=600,
     )
-    assert done.returncode == 0, done.stderr[-4000:]
-    lines = [json.loads(line) for line in done.stdout.splitlines()]
-    return {tuple(line["case"]): line for line in lines}
+
+
+@pytest.mark.parametrize("images", ["ordinary", "empty"])
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("devices", OPTIONS)
+def test_a_sharded_batch_equals_one_device(devices, mode, images, implementation):
+    line = results(devices)[implementation, mode]
+    assert line["devices"] == devices
+    assert_value(line[images]["loss"], line[images]["expected_loss"], "float32")
+    assert_grad(line[images]["grad"], line[images]["expected_grad"], "float32")
 
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("devices", OPTIONS)
-def test_a_sharded_batch_equals_one_device(devices, mode, implementation):
-    line = results(devices)[implementation, mode]
-    assert line["devices"] == devices
-    assert_value(line["loss"], line["expected_loss"], "float32")
-    assert_grad(line["grad"], line["expected_grad"], "float32")
+def test_a_device_with_ignored_pixels_only_has_no_gradient(devices, mode, implementation):
+    grad = results(devices)[implementation, mode]["empty"]["grad"]
+    assert not np.any(grad[: SHAPE[0] // devices])
 
 
-# The compiler's partitioner gathers the reference's grouped convolution in the backward pass.
-STAY = [("streaming", mode) for mode in MODES] + [("patches", "shard_map")]
-
-
-@pytest.mark.parametrize(("implementation", "mode"), STAY)
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("devices", OPTIONS)
-def test_no_map_leaves_its_device(devices, implementation, mode):
+def test_a_batch_that_does_not_divide_is_a_clear_error(devices, mode, implementation):
+    message = results(devices)[implementation, mode]["uneven"]
+    assert str(SHAPE[0] - 1) in message
+    assert "divi" in message  # "evenly divide", "divisible"
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("devices", OPTIONS)
+def test_no_map_leaves_its_device(devices, mode, implementation):
     moved = results(devices)[implementation, mode]["moved"]
     # Something is reduced over the devices, or nothing was sharded in the first place.
-    assert "all-reduce" in {name for name, _ in moved}
-    one_map = SHAPE[1] * SHAPE[2]
-    assert [(name, size) for name, size in moved if size >= one_map] == []
-    assert [(name, size) for name, size in moved if name in MOVES and size > SHAPE[0]] == []
+    assert "all-reduce" in {name for name, _, _ in moved}
+    assert [name for name, _, in_loop in moved if in_loop] == []
+    # Scalars and numbers of each class are reduced; nothing else moves but numbers of each image.
+    classes = SHAPE[-1]
+    assert [
+        (name, size) for name, size, _ in moved if name == "all-reduce" and size > classes
+    ] == []
+    assert [(name, size) for name, size, _ in moved if size > SHAPE[0]] == []
+
+
+def test_the_reader_of_compiled_programs_sees_what_moves():
+    program = """
+%sum (a: f32[], b: f32[]) -> f32[] {
+  ROOT %add = f32[] add(%a, %b)
+}
+%inner (x: f32[4,6]) -> f32[4,6] {
+  ROOT %moved = f32[4,6]{1,0} collective-permute(%x), source_target_pairs={{0,1}}
+}
+%body (x: f32[4,6]) -> f32[4,6] {
+  ROOT %called = f32[4,6]{1,0} call(%x), to_apply=%inner
+}
+ENTRY %main (x: f32[4,6]) -> f32[8,6] {
+  %total = (f32[], f32[3]{0}) all-reduce(%a, %b), to_apply=%sum
+  %loop = f32[4,6]{1,0} while(%x), condition=%test, body=%body
+  ROOT %gathered = f32[8,6]{1,0} all-gather-start(%loop), dimensions={0}
+}
+"""
+    assert communicated(program) == [
+        ("collective-permute", 24, True),
+        ("all-reduce", 3, False),
+        ("all-gather", 48, False),
+    ]
 
 
 def communicated(program):
-    """Names and sizes (in elements of one result) of all communication in compiled HLO text."""
-    found = []
+    """All communication in compiled HLO text: name, elements of one result, whether in a loop."""
+    operation = re.compile(rf" = (.*?) ({'|'.join(MOVES)}|all-reduce|ragged-all-to-all)(-start)?\(")
+    found, calls, loops, here = [], {}, set(), ""
     for line in program.splitlines():
-        operation = re.search(
-            rf" = (.*?) ({'|'.join(MOVES)}|all-reduce|ragged-all-to-all)(-start)?\(", line
-        )
-        if operation:
-            shapes = re.findall(r"\w+\[([\d,]*)\]", operation[1])
+        header = re.match(r"(?:ENTRY )?%([\w.-]+) \(.*{$", line)
+        here = header[1] if header else here
+        named = re.findall(r"%([\w.-]+)", line)
+        calls.setdefault(here, set()).update(named)
+        if " while(" in line:
+            loops.update(named)
+        match = operation.search(line)
+        if match:
+            shapes = re.findall(r"\w+\[([\d,]*)\]", match[1])
             sizes = [math.prod(int(n) for n in s.split(",") if n) for s in shapes]
-            found.append((operation[2], max(sizes)))
-    return found
+            found.append((match[2], max(sizes), here))
+    inside, computations = set(), loops & calls.keys()
+    while computations:
+        inside |= computations
+        computations = set.union(*(calls[c] for c in computations)) & calls.keys() - inside
+    return [(name, size, here in inside) for name, size, here in found]
 
 
 def run(devices):
-    import jax.numpy as jnp
-    import numpy as np
     from inputs import example
     from jax.sharding import NamedSharding, PartitionSpec
 
     import rmi_jax
 
     data = example(2, SHAPE)
-    logits, labels = data.logits.astype("float32"), data.labels
+    logits = data.logits.astype("float32")
+    # All that the first device has is ignored; the last image has a single class.
+    empty = data.labels.copy()
+    empty[: SHAPE[0] // devices] = 255
+    empty[-1] = 0
+    cases = {"ordinary": data.labels, "empty": empty}
     batch = PartitionSpec("data")
 
     def make_mesh(kind):
@@ -123,26 +180,33 @@ def run(devices):
 
     for implementation in IMPLEMENTATIONS:
         loss_fn = partial(rmi_jax.rmi_loss, implementation=implementation, **OPTIONS[devices])
-        expected = jax.jit(jax.value_and_grad(loss_fn))(logits, labels)
+        one_device = jax.jit(jax.value_and_grad(loss_fn))
         for mode in MODES:
             mesh = make_mesh("Explicit" if mode == "Explicit" else "Auto")
             step = in_shard_map(loss_fn) if mode == "shard_map" else jax.value_and_grad(loss_fn)
+            step = jax.jit(step)
+
+            def put(*arrays, mesh=mesh):
+                return jax.device_put(arrays, NamedSharding(mesh, batch))
+
+            line = {"case": (implementation, mode), "devices": len(jax.devices())}
             with jax.set_mesh(mesh) if mode == "Explicit" else nullcontext():
-                arrays = [
-                    jax.device_put(jnp.asarray(a), NamedSharding(mesh, batch))
-                    for a in (logits, labels)
-                ]
-                compiled = jax.jit(step).lower(*arrays).compile()
-                loss, grad = jax.device_get(compiled(*arrays))
-            line = {
-                "case": (implementation, mode),
-                "devices": len(jax.devices()),
-                "loss": float(loss),
-                "expected_loss": float(expected[0]),
-                "grad": np.asarray(grad).tolist(),
-                "expected_grad": np.asarray(expected[1]).tolist(),
-                "moved": communicated(compiled.as_text()),
-            }
+                compiled = step.lower(*put(logits, empty)).compile()
+                line["moved"] = communicated(compiled.as_text())
+                for name, labels in cases.items():
+                    loss, grad = jax.device_get(compiled(*put(logits, labels)))
+                    expected = one_device(logits, labels)
+                    line[name] = {
+                        "loss": float(loss),
+                        "expected_loss": float(expected[0]),
+                        "grad": grad.tolist(),
+                        "expected_grad": np.asarray(expected[1]).tolist(),
+                    }
+                try:
+                    arrays = logits[1:], empty[1:]
+                    step(*(arrays if mode == "shard_map" else put(*arrays)))
+                except ValueError as error:
+                    line["uneven"] = str(error)
             print(json.dumps(line), flush=True)
 
 
