@@ -279,7 +279,7 @@ def _each_slot(
         )
 
     def start(value):
-        zeros = zeros_like_images(view.weights, value.shape[1:])
+        zeros = zeros_like_images(view.maps.inputs, value.shape[1:]).astype(value.dtype)
         return jnp.broadcast_to(zeros, (classes, *value.shape))
 
     stacked = jax.tree.map(start, jax.eval_shape(visit, jnp.int32(0)))
