@@ -10,6 +10,7 @@ from jax import lax
 
 from rmi_jax.downsampling import resample
 from rmi_jax.geometry import Regions, Scale
+from rmi_jax.halo import OUTSIDE
 
 # The authors add this to every probability, and leave it alone at ignored pixels.
 _MIN_PROB = 1e-6
@@ -19,6 +20,8 @@ def cell_probs(probs: jax.Array, weights: jax.Array | None, scale: Scale) -> jax
     """Probabilities of the cells, ``[B, *cells, C]``, from ``[B, *S, C]``."""
     if scale.ignored == "zero":
         probs = _MIN_PROB + (probs if weights is None else _zeroed(probs, weights))
+        if scale.halo is not None:  # what is outside the image is zero, as padding is
+            probs = jnp.where((weights == OUTSIDE)[..., None], 0, probs)
         return resample(probs, scale.factors, scale.downsampling)
     return resample(probs, scale.factors, scale.downsampling, _valid(probs, weights, scale))
 

@@ -180,6 +180,14 @@ def mapped_axes(name: str, value) -> None:
         )
 
 
+def mapped_axis(name: str, value) -> None:
+    """Raises TypeError unless ``value`` is the name of one mapped axis."""
+    if not isinstance(value, str):
+        raise TypeError(
+            f"{name} must be the name of one mesh axis inside shard_map, got {_describe(value)}"
+        )
+
+
 def key(name: str, value) -> None:
     """Raises TypeError unless ``value`` is one PRNG key."""
     typed = isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)

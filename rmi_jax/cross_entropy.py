@@ -18,6 +18,7 @@ def cross_entropy(
     weights: jax.Array | None,
     activation: str,
     axis_name: str | tuple[str, ...] | None,
+    spatial_axis_name: str | None = None,
 ) -> jax.Array:
     """Cross entropy in nats per image and class, over (sum of pixel weights + 1).
 
@@ -26,7 +27,8 @@ def cross_entropy(
       targets: integer labels ``[B, *S]`` or target maps ``[B, *S, C]``.
       weights: pixel weights ``[B, *S]``, 0 where ignored, or None.
       activation: ``"sigmoid"`` or ``"softmax"``.
-      axis_name: mapped axis over which the normalizer is summed.
+      axis_name: mapped axis that shards the batch; the normalizer is summed over it.
+      spatial_axis_name: mapped axis that shards the pixels of each image.
 
     Returns:
       ``[B, C]``: its sum over classes, averaged over the images, is the paper's scalar.
@@ -38,16 +40,21 @@ def cross_entropy(
     images, total = jnp.asarray(logits.shape[0], dtype), jnp.sum(weights)
     if axis_name is not None:
         images, total = lax.psum((images, total), axis_name)
+    if spatial_axis_name is not None:
+        total = lax.psum(total, spatial_axis_name)
     # Normalized before any sum, which would overflow float32 for the largest logits allowed.
     share = weights * (images / (total + 1))
 
     if targets.ndim < logits.ndim:
         per_class = _sigmoid_labels if activation == "sigmoid" else _softmax_labels
-        return per_class(logits, targets, share)
-    if activation == "sigmoid":
-        return _image_sums(softplus(logits) - targets * logits, share)
-    largest, rest = log_total(logits)
-    return _image_sums(targets * (rest[..., None] - (logits - largest[..., None])), share)
+        entropy = per_class(logits, targets, share)
+    elif activation == "sigmoid":
+        entropy = _image_sums(softplus(logits) - targets * logits, share)
+    else:
+        largest, rest = log_total(logits)
+        losses = targets * (rest[..., None] - (logits - largest[..., None]))
+        entropy = _image_sums(losses, share)
+    return entropy if spatial_axis_name is None else lax.psum(entropy, spatial_axis_name)
 
 
 def _image_sums(maps: jax.Array, share: jax.Array) -> jax.Array:

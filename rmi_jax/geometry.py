@@ -31,6 +31,18 @@ class Regions(NamedTuple):
         )
 
 
+class Halo(NamedTuple):
+    """Rows (of the first spatial axis) that a device borrows where an image is spread over several.
+
+    See `rmi_jax.halo`.
+    """
+
+    axis_name: str  # mesh axis over which the rows are spread
+    rows: int  # rows of each device
+    before: int  # rows borrowed from the device before
+    after: int  # and from the one after
+
+
 class Scale(NamedTuple):
     """How one term of the loss reads its maps; hashable, so that it can be a static argument."""
 
@@ -39,6 +51,7 @@ class Scale(NamedTuple):
     downsampling: str
     ignored: str
     regions: Regions
+    halo: Halo | None = None
 
 
 class Maps(NamedTuple):

@@ -35,6 +35,7 @@ def region_information_loss(
     region_stride: int | Sequence[int] = 1,
     region_key: jax.Array | None = None,
     axis: int = -1,
+    spatial_axis_name: str | None = None,
     implementation: str | None = None,
 ) -> jax.Array:
     r"""The RMI term per image and class, a Gaussian bound on what the prediction leaves open.
@@ -57,6 +58,8 @@ def region_information_loss(
       region_stride: use every k-th region position, an int or one per spatial axis.
       region_key: PRNG key that shifts the grid of positions at random.
       axis: the class axis of both arguments.
+      spatial_axis_name: inside ``shard_map``, the mapped axis that shards the first spatial axis;
+        see `rmi_loss`.
       implementation: ``"streaming"`` (default) or ``"patches"``; see `rmi_loss`.
 
     Returns:
@@ -84,6 +87,7 @@ def region_information_loss(
         ignored=ignored,
         region_stride=region_stride,
         region_key=region_key,
+        spatial_axis_name=spatial_axis_name,
         implementation=implementation,
     )
     information = region_terms(*maps, options).information
@@ -106,6 +110,7 @@ def region_mutual_information(
     region_stride: int | Sequence[int] = 1,
     region_key: jax.Array | None = None,
     axis: int = -1,
+    spatial_axis_name: str | None = None,
     implementation: str | None = None,
 ) -> jax.Array:
     r"""Gaussian mutual information of predicted and true regions: a metric that a person can read.
@@ -131,6 +136,8 @@ def region_mutual_information(
       region_stride: use every k-th region position, an int or one per spatial axis.
       region_key: PRNG key that shifts the grid of positions at random.
       axis: the class axis of both arguments.
+      spatial_axis_name: inside ``shard_map``, the mapped axis that shards the first spatial axis;
+        see `rmi_loss`.
       implementation: ``"streaming"`` (default) or ``"patches"``; see `rmi_loss`.
 
     Returns:
@@ -156,6 +163,7 @@ def region_mutual_information(
         ignored=ignored,
         region_stride=region_stride,
         region_key=region_key,
+        spatial_axis_name=spatial_axis_name,
         implementation=implementation,
     )
     return mutual_information(region_terms(*maps, options), normalize=normalize)

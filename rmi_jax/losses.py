@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from rmi_jax import checks
 from rmi_jax.cross_entropy import cross_entropy
+from rmi_jax.mix import Mix, part_weights
 from rmi_jax.options import (
     Factor,
     RegionOptions,
@@ -28,18 +29,6 @@ class LossParts(NamedTuple):
     mutual_information: jax.Array  # normalized to [0, 1), over the images where the class varies
     slope: jax.Array  # s over the same images: near 1 is well scaled, below 0 is inverted
     images: jax.Array  # number of images where the class varies
-
-
-class Mix(NamedTuple):
-    """How the two parts of the objective are weighted and reported."""
-
-    bce_weight: float | jax.Array
-    rmi_weight: float | jax.Array | None
-    class_weights: jax.Array | None
-    zero_floor: bool
-    reduction: str
-    has_aux: bool
-    axis_name: str | tuple[str, ...] | None
 
 
 def rmi_loss(
@@ -65,6 +54,7 @@ def rmi_loss(
     has_aux: bool = False,
     axis: int = -1,
     axis_name: str | tuple[str, ...] | None = None,
+    spatial_axis_name: str | None = None,
     implementation: str | None = None,
 ) -> Any:
     r"""Region mutual information loss with cross entropy, for integer labels.
@@ -98,6 +88,8 @@ def rmi_loss(
       has_aux: return ``(loss, LossParts)``; the RMI part is then computed whatever its weight.
       axis: the class axis of the logits.
       axis_name: inside ``shard_map``, the mapped axis or axes that shard the batch.
+      spatial_axis_name: inside ``shard_map``, the mapped axis that shards the first spatial axis
+        of images too large for one device; all return the loss of the whole images.
       implementation: ``"streaming"`` (default: bounded memory, reverse mode only) or
         ``"patches"`` (the reference: also forward mode and higher derivatives).
 
@@ -140,6 +132,7 @@ def rmi_loss(
         ignored=ignored,
         region_stride=region_stride,
         region_key=region_key,
+        spatial_axis_name=spatial_axis_name,
         implementation=implementation,
     )
     mix = Mix(bce_weight, rmi_weight, class_weights, zero_floor, reduction, has_aux, axis_name)
@@ -169,6 +162,7 @@ def soft_rmi_loss(
     has_aux: bool = False,
     axis: int = -1,
     axis_name: str | tuple[str, ...] | None = None,
+    spatial_axis_name: str | None = None,
     implementation: str | None = None,
 ) -> Any:
     """`rmi_loss` for target maps: soft, smoothed or multi-label, or binary with one channel.
@@ -196,6 +190,7 @@ def soft_rmi_loss(
       has_aux: see `rmi_loss`.
       axis: see `rmi_loss`.
       axis_name: see `rmi_loss`.
+      spatial_axis_name: see `rmi_loss`.
       implementation: see `rmi_loss`.
 
     Returns:
@@ -227,6 +222,7 @@ def soft_rmi_loss(
         ignored=ignored,
         region_stride=region_stride,
         region_key=region_key,
+        spatial_axis_name=spatial_axis_name,
         implementation=implementation,
     )
     mix = Mix(bce_weight, rmi_weight, class_weights, zero_floor, reduction, has_aux, axis_name)
@@ -241,13 +237,14 @@ def _objective(
     mix: Mix,
 ) -> Any:
     dtype = options.jitter.dtype
-    weights_of_parts = _checked_mix(mix, logits.shape[-1])
+    weights_of_parts = part_weights(mix, logits.shape[-1])
     bce_weight, rmi_weight, class_weights = (jnp.asarray(w, dtype) for w in weights_of_parts)
     activation = options.scales[0].activation
     if isinstance(mix.bce_weight, int | float) and mix.bce_weight == 0 and not mix.has_aux:
         entropy = jnp.zeros((), dtype)
     else:
-        entropy = cross_entropy(logits, targets, weights, activation, mix.axis_name)
+        axis_names = mix.axis_name, options.spatial_axis_name
+        entropy = cross_entropy(logits, targets, weights, activation, *axis_names)
     active = mix.has_aux or rmi_weight != 0
     terms = region_terms(logits, targets, weights, options, active)
     rmi = terms.information if mix.zero_floor else terms.information + floor(options)
@@ -270,24 +267,6 @@ def _objective(
         images,
     )
     return loss, jax.lax.stop_gradient(aux)
-
-
-def _checked_mix(mix: Mix, classes: int) -> tuple[Any, Any, Any]:
-    checks.scalar("bce_weight", mix.bce_weight)
-    checks.boolean("zero_floor", mix.zero_floor)
-    checks.boolean("has_aux", mix.has_aux)
-    checks.one_of("reduction", mix.reduction, ("mean", "none"))
-    checks.mapped_axes("axis_name", mix.axis_name)
-    if mix.rmi_weight is not None:
-        checks.scalar("rmi_weight", mix.rmi_weight)
-        rmi_weight = mix.rmi_weight
-    else:
-        checks.at_most_one("bce_weight", mix.bce_weight, "or pass rmi_weight as well")
-        rmi_weight = 1 - mix.bce_weight
-    if mix.class_weights is None:
-        return mix.bce_weight, rmi_weight, 1
-    checks.vector("class_weights", mix.class_weights, classes, "one per class")
-    return mix.bce_weight, rmi_weight, mix.class_weights
 
 
 def _classes_last(maps: jax.Array, axis: int, name: str) -> jax.Array:

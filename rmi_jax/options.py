@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from rmi_jax import checks, patches, streaming
+from rmi_jax import checks, halo, patches, streaming
 from rmi_jax.downsampling import cell_counts
 from rmi_jax.gaussian import Terms
 from rmi_jax.geometry import Maps, Regions, Scale
@@ -31,6 +31,12 @@ class RegionOptions(NamedTuple):
     offset: jax.Array | None  # [N] shift of the grid of region positions
     implementation: str
 
+    @property
+    def spatial_axis_name(self) -> str | None:
+        """Mesh axis over which the rows of the images are spread."""
+        shared = self.scales[0].halo
+        return None if shared is None else shared.axis_name
+
 
 def read(
     shape: Sequence[int],
@@ -46,10 +52,15 @@ def read(
     ignored: str,
     region_stride: int | Sequence[int],
     region_key: jax.Array | None,
+    spatial_axis_name: str | None,
     implementation: str | None,
 ) -> RegionOptions:
     """Checks the options of the RMI term against maps of ``shape`` ``[B, *S, C]``."""
-    spatial = tuple(shape[1:-1])
+    rows, *others = shape[1:-1]
+    devices = (
+        1 if spatial_axis_name is None else halo.axis_size("spatial_axis_name", spatial_axis_name)
+    )
+    spatial = (devices * rows, *others)
     ndim = len(spatial)
     checks.one_of("downsampling", downsampling, ("avg", "max", "interpolate"))
     checks.one_of("ignored", ignored, ("exclude", "zero"))
@@ -67,6 +78,9 @@ def read(
         cells = cell_counts(spatial, factors, downsampling)
         checks.regions_fit(regions.span, cells, f"factor {factors} of a {spatial} map")
         scales.append(Scale(activation, factors, downsampling, ignored, regions))
+    if spatial_axis_name is not None:
+        shared = halo.plan(spatial_axis_name, rows, tuple(scales))
+        scales = [scale._replace(halo=shared) for scale in scales]
     offset = None
     if region_key is not None:
         checks.key("region_key", region_key)
@@ -89,6 +103,7 @@ def region_terms(
 ) -> Terms:
     """The weighted sum over scales of what the chosen implementation computes, ``[B, C]`` each."""
     maps = Maps(inputs, targets, weights, options.offset, jnp.asarray(active))
+    maps = halo.exchange(maps, options.scales[0].halo)
     per_scale = IMPLEMENTATIONS[options.implementation](maps, options.jitter, options.scales)
     chex.assert_shape(jax.tree.leaves(per_scale), (inputs.shape[0], inputs.shape[-1]))
     return jax.tree.map(

@@ -5,6 +5,7 @@ region vectors in memory: ``streaming`` computes the same numbers in bounded mem
 """
 
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,8 @@ from rmi_jax import gaussian
 from rmi_jax.activations import ACTIVATIONS
 from rmi_jax.cells import cell_probs, cell_targets, cell_weights, position_weights, shift_grid
 from rmi_jax.gaussian import Terms
-from rmi_jax.geometry import Maps, Regions, Scale
+from rmi_jax.geometry import Maps, Scale
+from rmi_jax.halo import owned, summed
 from rmi_jax.regions import extract_regions, region_basis
 
 
@@ -33,30 +35,33 @@ def _scale_terms(maps: Maps, jitter: jax.Array, scale: Scale) -> Terms:
     p = shift_grid(cell_probs(probs, weights, scale), offset, scale.regions)
     y = shift_grid(cell_targets(targets, weights, scale), offset, scale.regions)
     if cells is None:
-        cells = jnp.ones(y.shape[:-1], y.dtype)
+        cells = jnp.ones_like(y[..., 0])  # sharded as the images are
     cells = shift_grid(cells, offset, scale.regions)
-    positions = position_weights(cells, scale.regions)
+    positions = owned(position_weights(cells, scale.regions), scale, scale.regions.span[0])
+    cells = owned(cells, scale)
 
     size, dilation, stride = scale.regions
     regions = [
-        extract_regions(_centred(m, cells), size, dilation=dilation, stride=stride) for m in (p, y)
+        extract_regions(_centred(m, cells, scale), size, dilation=dilation, stride=stride)
+        for m in (p, y)
     ]
     p, y = (r.reshape(r.shape[0], -1, *r.shape[-2:]) for r in regions)  # [B, n, d, C]
-    per_class = jax.vmap(_pair_terms, in_axes=(-1, -1, None, None, None))
-    return jax.vmap(per_class, in_axes=(0, 0, 0, None, None))(
-        p, y, positions.reshape(p.shape[:2]), jitter, scale.regions
-    )
+    pair_terms = partial(_pair_terms, jitter=jitter, scale=scale)
+    per_class = jax.vmap(pair_terms, in_axes=(-1, -1, None))
+    return jax.vmap(per_class)(p, y, positions.reshape(p.shape[:2]))
 
 
 def _pair_terms(
-    p: jax.Array, y: jax.Array, weights: jax.Array, jitter: jax.Array, regions: Regions
+    p: jax.Array, y: jax.Array, weights: jax.Array, jitter: jax.Array, scale: Scale
 ) -> Terms:
     """One image and class: regions ``[n, d]``, weights ``[n]``."""
+    regions, halo = scale.regions, scale.halo
     basis = jnp.asarray(region_basis(regions.size), p.dtype)
-    p, y = (_centred_rows(gaussian.matmul(r, basis.T), weights) for r in (p, y))
+    p, y = (_centred_rows(gaussian.matmul(r, basis.T), weights, scale) for r in (p, y))
     # Every k-th region stands for k of them, so that alpha keeps its meaning.
     weights = weights * math.prod(regions.stride)
-    slope = lax.stop_gradient(_dot(y, p, weights) / (_dot(p, p, weights) + jitter))
+    yp, pp = summed((_dot(y, p, weights), _dot(p, p, weights)), halo)
+    slope = lax.stop_gradient(yp / (pp + jitter))
     errors = y - slope * p
     weighted = weights[:, None] * errors
     scatter = gaussian.Scatter(
@@ -64,6 +69,7 @@ def _pair_terms(
         gaussian.matmul(weighted.T, p),
         gaussian.matmul(weighted.T, errors),
     )
+    scatter = summed(scatter, halo)
     identity = jnp.eye(regions.dim, dtype=p.dtype)
     guess = slope * identity
     chol = gaussian.condition(scatter, gaussian.Frame(guess, identity, identity), jitter).chol
@@ -75,15 +81,15 @@ def _dot(a: jax.Array, b: jax.Array, weights: jax.Array) -> jax.Array:
     return jnp.sum(weights[:, None] * a * b)
 
 
-def _centred_rows(rows: jax.Array, weights: jax.Array) -> jax.Array:
-    total = jnp.sum(weights)
+def _centred_rows(rows: jax.Array, weights: jax.Array, scale: Scale) -> jax.Array:
+    total = summed(jnp.sum(weights), scale.halo)
     share = weights / jnp.where(total > 0, total, 1)
-    return rows - jnp.sum(share[:, None] * rows, axis=0)
+    return rows - summed(jnp.sum(share[:, None] * rows, axis=0), scale.halo)
 
 
-def _centred(maps: jax.Array, weights: jax.Array) -> jax.Array:
+def _centred(maps: jax.Array, weights: jax.Array, scale: Scale) -> jax.Array:
     """Maps minus their mean: region vectors are centred again, on smaller numbers."""
     axes = tuple(range(1, maps.ndim - 1))
-    total = jnp.sum(weights, axis=axes, keepdims=True)
+    total = summed(jnp.sum(weights, axis=axes, keepdims=True), scale.halo)
     share = (weights / jnp.where(total > 0, total, 1))[..., None]
-    return maps - jnp.sum(share * maps, axis=axes, keepdims=True)
+    return maps - summed(jnp.sum(share * maps, axis=axes, keepdims=True), scale.halo)

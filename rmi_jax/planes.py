@@ -12,6 +12,7 @@ from rmi_jax.activations import LogTotal, sigmoid
 from rmi_jax.cells import cell_probs, cell_targets, cell_weights, position_weights, shift_grid
 from rmi_jax.downsampling import cell_counts
 from rmi_jax.geometry import Maps, Scale
+from rmi_jax.halo import owned
 from rmi_jax.strips import Sweep, plan
 
 
@@ -44,8 +45,9 @@ def make_view(maps: Maps, log_total: LogTotal | None, scale: Scale, dtype: jnp.d
         counts = cell_counts(pixels.shape[1:], scale.factors, scale.downsampling)
         cells = jnp.ones((pixels.shape[0], *counts), dtype)
     cells = shift_grid(cells, maps.offset, scale.regions)
-    sweep = plan(position_weights(cells, scale.regions), scale.regions)
-    return View(maps, log_total, cells, sweep, scale)
+    positions = owned(position_weights(cells, scale.regions), scale, scale.regions.span[0])
+    sweep = plan(positions, scale.regions)
+    return View(maps, log_total, owned(cells, scale), sweep, scale)
 
 
 def read_planes(view: View, classes: jax.Array) -> Planes:

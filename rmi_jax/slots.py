@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from rmi_jax.geometry import Maps, Scale
+from rmi_jax.halo import largest, summed
 
 
 class Slots(NamedTuple):
@@ -45,7 +46,8 @@ def by_class(values: jax.Array, slots: Slots) -> jax.Array:
 
 def _labels_vary(labels, used, classes, scale):
     used = jnp.ones(labels.shape, bool) if used is None else used
-    counts = class_sums(used.astype(jnp.int32), labels, classes)
+    # Rows that two devices have count twice, which changes no answer.
+    counts = summed(class_sums(used.astype(jnp.int32), labels, classes), scale.halo)
     # Authors' way: padding and ignored pixels are zeros, so that only an absent class is constant.
     total = jnp.inf if scale.ignored == "zero" else jnp.sum(counts, axis=1, keepdims=True)
     return (counts > 0) & (counts < total)
@@ -58,6 +60,7 @@ def _targets_vary(targets, used, scale):
         low = jnp.where(used[..., None], targets, jnp.inf)
         high = jnp.where(used[..., None], targets, -jnp.inf)
     low, high = jnp.min(low, axis=axes), jnp.max(high, axis=axes)
+    low, high = -largest(-low, scale.halo), largest(high, scale.halo)
     # Written so that a NaN counts as varying.
     return ~(high <= (0 if scale.ignored == "zero" else low))
 

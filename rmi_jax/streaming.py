@@ -18,8 +18,10 @@ from jax.custom_derivatives import SymbolicZero
 
 from rmi_jax import gaussian
 from rmi_jax.activations import LogTotal, log_total
+from rmi_jax.centring import Centring, centred, centring, combined, spread
 from rmi_jax.gaussian import Frame, Scatter, Terms, matmul, transpose
 from rmi_jax.geometry import Maps, Scale
+from rmi_jax.halo import summed
 from rmi_jax.planes import View, add_class, make_view, pull_probs, pull_targets, read_planes
 from rmi_jax.slots import Slots, by_class, make_slots
 from rmi_jax.strips import Mix, Moments, moments, pull_back, zeros_like_images
@@ -27,14 +29,6 @@ from rmi_jax.strips import Mix, Moments, moments, pull_back, zeros_like_images
 # Where conditioning leaves less than one part in this of the errors' scatter, its float32 sums
 # have lost digits that matter, and a second pass sums the residuals themselves.
 _CANCELLATION = 100.0
-
-
-class Centring(NamedTuple):
-    """How the planes of a slot are centred before regions are taken, ``[C, B]`` each."""
-
-    mean_p: jax.Array
-    mean_y: jax.Array
-    slope: jax.Array  # s, with errors D = Y - s P
 
 
 class Fit(NamedTuple):
@@ -103,16 +97,30 @@ def _fit(
     view = make_view(maps, log_total, scale, jitter.dtype)
     slots = make_slots(maps, scale)
 
-    def visit(k):
-        planes = read_planes(view, slots.classes[k])
-        centring = _centring(*planes[:2], view.weights, jitter)
-        sums = moments(_centred(*planes[:2], centring), view.sweep)
-        kept = planes[:2] if keep else None
-        return (centring, *_scatter(sums, view), kept)
+    def measure(k):
+        p, y, *_ = read_planes(view, slots.classes[k])
+        return spread(p, y, view.weights)
 
-    centring, mean_z, scatter, cells = _each_slot(view, slots.visits, visit)
+    shared = None
+    if scale.halo is not None:
+        # In a loop of its own: one sum over the devices for all slots, none within a loop.
+        parts = _each_slot(view, slots.visits, measure)
+        shared = centring(combined(parts, view.weights, scale.halo), jitter)
+
+    def visit(k):
+        p, y, *_ = read_planes(view, slots.classes[k])
+        if shared is None:
+            centre = centring(spread(p, y, view.weights), jitter)
+        else:
+            centre = Centring(*(c[k] for c in shared))
+        sums = moments(centred(p, y, centre), view.sweep)
+        return centre, sums, (p, y) if keep else None
+
+    centre, sums, cells = _each_slot(view, slots.visits, visit)
+    centre = centre if shared is None else shared
+    mean_z, scatter = _scatter(sums, view)
     identity = gaussian.identity_from(scatter.pp)
-    guess = centring.slope[..., None, None] * identity
+    guess = centre.slope[..., None, None] * identity
     plain = Frame(guess, identity, identity)
     first = gaussian.condition(scatter, plain, jitter)
     # Whitened predictions and residuals of a close fit have no digits to lose.
@@ -123,7 +131,7 @@ def _fit(
     nothing = gaussian.zeros_from(identity)
     same = _block([[identity, nothing], [nothing, identity]])
     mix = choose(_block([[q, nothing], [-matmul(t, first.step), t]]), same)
-    closer_mean, closer = _mixed_scatter(view, slots, centring, mix, again)
+    closer_mean, closer = _mixed_scatter(view, slots, centre, mix, again)
     conditional = gaussian.condition(
         jax.tree.map(choose, closer, scatter),
         jax.tree.map(choose, close, plain),
@@ -137,7 +145,7 @@ def _fit(
     known, unmixed_p = choose(first.step, nothing), choose(first.chol_a, identity)
     unmixed_d = choose(first.chol, identity)
     fit = Fit(
-        centring,
+        centre,
         Mix(mix, jnp.any(again, axis=1)),
         jnp.where(again[..., None], closer_mean, mean_z),
         guess + known + conditional.step,
@@ -162,39 +170,22 @@ def _keeps_cells(scales: tuple[Scale, ...]) -> bool:
     return averages and scale.activation != "softmax" and not others
 
 
-def _centring(p: jax.Array, y: jax.Array, weights: jax.Array, jitter: jax.Array) -> Centring:
-    """Means over the cells, and the slope that brings the prediction closest to the truth."""
-    axes = tuple(range(1, p.ndim))
-    total = jnp.sum(weights, axis=axes, keepdims=True)
-    share = weights / jnp.where(total > 0, total, 1)
-    mean_p, mean_y = (jnp.sum(share * m, axis=axes, keepdims=True) for m in (p, y))
-    p, y = p - mean_p, y - mean_y
-    yp, pp = (jnp.sum(weights * m * p, axis=axes) for m in (y, p))
-    return Centring(jnp.squeeze(mean_p, axes), jnp.squeeze(mean_y, axes), yp / (pp + jitter))
-
-
-def _centred(p: jax.Array, y: jax.Array, centring: Centring) -> jax.Array:
-    """Centred probabilities and errors, ``[B, 2, *cells]``."""
-    mean_p, mean_y, slope = (c.reshape(-1, *[1] * (p.ndim - 1)) for c in centring)
-    p = p - mean_p
-    return jnp.stack([p, (y - mean_y) - slope * p], axis=1)
-
-
 def _scatter(sums: Moments, view: View) -> tuple[jax.Array, Scatter]:
-    """Mean regions ``[B, 2d]`` and scatter matrices about them."""
+    """Mean regions ``[C, B, 2d]`` and scatter matrices about them."""
     weights = view.sweep.weights
     total = jnp.sum(weights, axis=tuple(range(1, weights.ndim)))[:, None]
+    total, sums = summed((total, sums), view.scale.halo)
     mean = sums.first / jnp.where(total > 0, total, 1)
-    second = sums.second - sums.first[:, :, None] * mean[:, None, :]
+    second = sums.second - sums.first[..., :, None] * mean[..., None, :]
     # Every k-th region stands for k of them, so that alpha keeps its meaning.
     dim, thinning = view.scale.regions.dim, math.prod(view.scale.regions.stride)
     p, d = slice(0, dim), slice(dim, None)
     blocks = thinning * second
-    return mean, Scatter(blocks[:, p, p], blocks[:, d, p], blocks[:, d, d])
+    return mean, Scatter(blocks[..., p, p], blocks[..., d, p], blocks[..., d, d])
 
 
 def _mixed_scatter(
-    view: View, slots: Slots, centring: Centring, mix: jax.Array, again: jax.Array
+    view: View, slots: Slots, centre: Centring, mix: jax.Array, again: jax.Array
 ) -> tuple[jax.Array, Scatter]:
     """Mean and scatter of ``mix [P; D]``, for the slots where any image asks for it."""
     asked = jnp.any(again, axis=1)
@@ -202,10 +193,10 @@ def _mixed_scatter(
 
     def visit(k):
         planes = read_planes(view, slots.classes[k])
-        centred = _centred(*planes[:2], Centring(*(c[k] for c in centring)))
-        return _scatter(moments(centred, view.sweep, mix[k]), view)
+        maps = centred(*planes[:2], Centring(*(c[k] for c in centre)))
+        return moments(maps, view.sweep, mix[k])
 
-    return _each_slot(view, jnp.sum(asked), visit, order)
+    return _scatter(_each_slot(view, jnp.sum(asked), visit, order), view)
 
 
 def _gradient_matrix(fit: Fit, slots: Slots, cotangent: Terms, view: View, soft: bool) -> jax.Array:
@@ -238,10 +229,10 @@ def _add_gradients(
     """Adds one scale's gradients of inputs, targets and log-totals."""
 
     def pulled(k, p, y):
-        centred = _centred(p, y, Centring(*(c[k] for c in fit.centring)))
+        maps = centred(p, y, Centring(*(c[k] for c in fit.centring)))
         shift = matmul(matrices[k], fit.mean_z[k][..., None])[..., 0]
         mix = jax.tree.map(lambda m: m[k], fit.mix)
-        return pull_back(centred, view.sweep, matrices[k], shift, mix)
+        return pull_back(maps, view.sweep, matrices[k], shift, mix)
 
     def visit(k, grads):
         inputs, targets, log_total = grads

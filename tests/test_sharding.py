@@ -34,29 +34,34 @@ MOVES = ("all-gather", "all-to-all", "collective-permute", "reduce-scatter", "co
 
 def results(devices):
     """What `run` printed, by implementation and mode."""
-    done = run_in_process(devices)
-    assert done.returncode == 0, done.stderr[-4000:]
-    lines = [json.loads(line) for line in done.stdout.splitlines()]
-    return {tuple(line["case"]): line for line in lines}
+    return lines_of(run_in_process(__file__, devices))
 
 
 @cache
-def run_in_process(devices):
+def run_in_process(script, devices, *arguments):
+    """Runs a file of tests as a script, on virtual devices."""
     flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
-    here = Path(__file__)
+    here = Path(script).parent
     environment = {
         **os.environ,
         "XLA_FLAGS": flags,
         "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": os.pathsep.join([str(here.parent), str(here.parent.parent)]),
+        "PYTHONPATH": os.pathsep.join([str(here), str(here.parent)]),
     }
     return subprocess.run(
-        [sys.executable, str(here), str(devices)],
+        [sys.executable, script, str(devices), *arguments],
         env=environment,
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=1200,
     )
+
+
+def lines_of(done):
+    """The lines that a script printed, by case."""
+    assert done.returncode == 0, done.stderr[-4000:]
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    return {tuple(line["case"]): line for line in lines}
 
 
 @pytest.mark.parametrize("images", ["ordinary", "empty"])

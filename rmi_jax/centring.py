@@ -1,0 +1,64 @@
+"""Centring a prediction and its truth, and scaling one to the other, before regions are taken.
+
+Small numbers keep their digits: means are subtracted from the maps, and the truth is replaced by
+the errors ``D = Y - s P`` left by a scalar slope (docs/theory, F1b).
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rmi_jax.geometry import Halo
+from rmi_jax.halo import summed
+
+
+class Spread(NamedTuple):
+    """Weighted means and second moments about them, ``[B]`` each, or with further leading axes."""
+
+    mean_p: jax.Array
+    mean_y: jax.Array
+    pp: jax.Array
+    yp: jax.Array
+
+
+class Centring(NamedTuple):
+    """How the planes of a slot are centred before regions are taken."""
+
+    mean_p: jax.Array
+    mean_y: jax.Array
+    slope: jax.Array  # s, with errors D = Y - s P
+
+
+def spread(p: jax.Array, y: jax.Array, weights: jax.Array) -> Spread:
+    """Spread of planes ``[B, *cells]``."""
+    axes = tuple(range(1, p.ndim))
+    total = jnp.sum(weights, axis=axes, keepdims=True)
+    share = weights / jnp.where(total > 0, total, 1)
+    mean_p, mean_y = (jnp.sum(share * m, axis=axes, keepdims=True) for m in (p, y))
+    p, y = p - mean_p, y - mean_y
+    yp, pp = (jnp.sum(weights * m * p, axis=axes) for m in (y, p))
+    return Spread(jnp.squeeze(mean_p, axes), jnp.squeeze(mean_y, axes), pp, yp)
+
+
+def combined(parts: Spread, weights: jax.Array, halo: Halo) -> Spread:
+    """Spread of whole planes from those of the parts that devices hold."""
+    weight = jnp.sum(weights, axis=tuple(range(1, weights.ndim)))
+    total = summed(weight, halo)
+    share = weight / jnp.where(total > 0, total, 1)
+    mean_p, mean_y = summed((share * parts.mean_p, share * parts.mean_y), halo)
+    off_p, off_y = parts.mean_p - mean_p, parts.mean_y - mean_y
+    about = parts.pp + weight * off_p * off_p, parts.yp + weight * off_y * off_p
+    return Spread(mean_p, mean_y, *summed(about, halo))
+
+
+def centring(spread: Spread, jitter: jax.Array) -> Centring:
+    """Means, and the slope that brings the prediction closest to the truth."""
+    return Centring(spread.mean_p, spread.mean_y, spread.yp / (spread.pp + jitter))
+
+
+def centred(p: jax.Array, y: jax.Array, by: Centring) -> jax.Array:
+    """Centred probabilities and errors, ``[B, 2, *cells]``."""
+    mean_p, mean_y, slope = (c.reshape(-1, *[1] * (p.ndim - 1)) for c in by)
+    p = p - mean_p
+    return jnp.stack([p, (y - mean_y) - slope * p], axis=1)

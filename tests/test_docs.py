@@ -1,0 +1,57 @@
+"""The code in the pages on several devices does what the page says, on 8 virtual ones."""
+
+import contextlib
+import io
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = ("scaling.md",)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_page(page):
+    environment = {
+        **os.environ,
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0",
+        "JAX_PLATFORMS": "cpu",
+        "PYTHONPATH": str(ROOT),
+    }
+    done = subprocess.run(
+        [sys.executable, __file__, str(ROOT / "docs" / page)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+
+
+def run(path):
+    """Runs the `testcode` blocks of a page, and compares what they print with `testoutput`."""
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    import rmi_jax
+
+    names = {"jax": jax, "jnp": jnp, "np": np, "rmi_jax": rmi_jax}
+    printed, blocks = "", 0
+    for kind, block in re.findall(r"```{(testcode|testoutput)}\n(.*?)```", path.read_text(), re.S):
+        if kind == "testcode":
+            with contextlib.redirect_stdout(io.StringIO()) as out:
+                exec(block, names)
+            printed = out.getvalue()
+            blocks += 1
+        else:
+            assert printed.split() == block.split(), f"printed {printed}, expected {block}"
+    assert blocks > 0
+
+
+if __name__ == "__main__":
+    run(Path(sys.argv[1]))
