@@ -1,5 +1,6 @@
 """`examples/train.py` and `examples/predict.py` from end to end (`pytest -m examples`)."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -187,7 +188,10 @@ def test_bad_data_is_named_before_a_run_and_within(scratch, data):
     assert "val: 6 pictures, 0 with problems" in training.train("--check-data", *data)
 
 
-def test_help_describes_every_option():
-    printed = training.train("--help")
-    for option in ("--data", "--config", "--rmi.factor", "--hosts.coordinator", "--check-data"):
-        assert option in printed
+def test_help_lists_every_option():
+    words = training.train("--help").replace(",", " ").split()
+    assert "--config" in words
+    options = config.flags(dataclasses.asdict(config.Config()))
+    for option in options:
+        if option.startswith("--"):
+            assert option in words

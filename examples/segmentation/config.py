@@ -4,6 +4,7 @@ import dataclasses
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from inspect import cleandoc
 from pathlib import Path
 from typing import Any, Literal
 
@@ -63,11 +64,14 @@ class Config:
     table: Path | None = None
     """For --data folder: the file that names the classes."""
     train_split: Split = "train"
+    """Pictures to train on."""
     eval_split: Split = "val"
+    """Pictures for the scores."""
     check_data: bool = False
     """Only read every file once, list what is wrong, and stop."""
 
     model: ModelName = "deeplabv3plus"
+    """DeepLabV3+ with output stride 16, or the quick start's small U-Net."""
     backbone: BackboneName = "resnet101"
     """Of deeplabv3plus."""
     weights: Path | None = None
@@ -76,7 +80,7 @@ class Config:
     """What the network computes in. Parameters, statistics and the loss are float32."""
 
     loss: Literal["rmi", "softmax", "sigmoid"] = "rmi"
-    """softmax and sigmoid are the cross entropies alone."""
+    """RMI with cross entropy; softmax and sigmoid are the cross entropies alone."""
     rmi: Rmi = field(default_factory=Rmi)
 
     steps: int = 30_000
@@ -95,12 +99,13 @@ class Config:
     """Processes that read data; 0 reads in threads of this one."""
 
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    """sgd has Nesterov-free momentum 0.9, as in the paper."""
+    """sgd has momentum 0.9, as in the paper."""
     learning_rate: float = 0.007
+    """At its highest."""
     head_rate: float = 1.0
     """Factor on the learning rate of all but the backbone; the authors use 5 after pretraining."""
     power: float = 0.9
-    """Of the decay: learning_rate * (1 - step / steps) ** power."""
+    """Of the decay, learning_rate * (1 - step / steps) ** power."""
     warmup_steps: int = 0
     """Steps in which the learning rate first rises from 0."""
     weight_decay: float = 1e-4
@@ -130,6 +135,12 @@ FREE = {"check_data", "eval_every", "eval_batch", "save_every", "keep", "log_eve
 FREE |= {"root", "table", "weights", "output", "eval_split"}
 
 
+FROM_FILE = """
+
+--config FILE reads options from YAML, such as the config.yaml that a run leaves in --output. Flags
+override it."""
+
+
 def from_command_line(arguments: Sequence[str]) -> Config:
     """Reads flags; those of ``--config FILE`` come first, so that the command line wins."""
     # Found before all other flags are understood, and described by the full help text.
@@ -140,8 +151,7 @@ def from_command_line(arguments: Sequence[str]) -> Config:
     config = tyro.cli(
         Config,
         args=[*stored, *rest],
-        description=f"{Config.__doc__}\n\n--config FILE reads options from YAML, such as the "
-        "config.yaml that a run leaves in --output. Flags override it.",
+        description=cleandoc(Config.__doc__ or "") + FROM_FILE,
     )
     check(config)
     return config
