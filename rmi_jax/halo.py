@@ -112,8 +112,10 @@ def axis_size(name: str, value: str) -> int:
             f"{name} must be an axis of the mesh of a surrounding shard_map, got {value!r}; "
             "outside of shard_map leave it out"
         ) from None
-    if jax.typeof(lax.axis_index(value)) == jax.typeof(jnp.int32(0)):
-        # Unchecked, JAX differentiates sums over devices as if each device had a loss of its own.
+    index = lax.axis_index(value)
+    # Checked types know that a sum over devices is the same on all. (No result of it is used.)
+    if jax.typeof(index) == jax.typeof(lax.psum(index, value)):
+        # Otherwise JAX differentiates such sums as if each device had a loss of its own.
         raise ValueError(f"{name} needs shard_map with check_vma=True, its default")
     return devices
 

@@ -112,7 +112,7 @@ LABELS = jax.ShapeDtypeStruct(MAPS.shape[:-1], np.int32)
 
 
 def trace(spatial_axis_name="rows", check_vma=True, **options):
-    mesh = AbstractMesh((4,), ("rows",))
+    mesh = AbstractMesh((4,), ("rows",), axis_types=(jax.sharding.AxisType.Auto,))
     rows = PartitionSpec(None, "rows")
 
     @partial(
