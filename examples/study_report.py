@@ -115,7 +115,8 @@ def print_tables(runs: list[dict]) -> None:
 def draw(runs: list[dict], picture: Path) -> None:
     """Paired differences to softmax cross entropy: a dot per seed, the mean, its standard error."""
     tasks = list(dict.fromkeys(r["task"] for r in runs))
-    losses = [name for name in TITLES if name != "softmax"]
+    present = {r["loss"] for r in runs} - {"softmax"}
+    losses = [name for name in TITLES if name in present]
     figure, axes = plt.subplots(
         len(SCORES), len(tasks), figsize=(3.1 * len(tasks) + 1.8, 5.4), sharey=True, squeeze=False
     )
