@@ -128,7 +128,8 @@ def test_float32_is_enough():
 def test_second_pass_restores_what_one_pass_loses(side):
     for name, (_, value_error, grad_error) in errors(predictions.hard(side)).items():
         assert value_error < 1e-4, f"{name}: value off by {value_error:.2g}"
-        assert grad_error < 0.1, f"{name}: gradient off by {grad_error:.2g}"
+        # Of a norm of 1e-5 and less. One pass is off by up to 0.3 at 129 pixels.
+        assert grad_error < 0.1 * side / 129, f"{name}: gradient off by {grad_error:.2g}"
 
 
 @pytest.fixture
