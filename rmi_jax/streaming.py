@@ -50,8 +50,10 @@ def region_terms(maps: Maps, jitter: jax.Array, scales: tuple[Scale, ...]) -> li
     inputs, targets, *rest = maps
     total = None
     if scales[0].activation == "softmax":
-        # An argument of its own: through its gradient the classes compete.
-        total = log_total(inputs.astype(jitter.dtype))
+        # An argument of its own: through its gradient the classes compete. What it and the classes
+        # add to the gradient cancels, so nothing is rounded to the logits' type before the end.
+        inputs = inputs.astype(jitter.dtype)
+        total = log_total(inputs)
     return _streaming(scales, inputs, targets, total, rest, jitter)
 
 

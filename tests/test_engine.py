@@ -207,9 +207,17 @@ def test_finite_for_every_finite_logit(activation):
             assert np.isfinite(grad).all(), name
 
 
-def test_bfloat16_gives_the_result_of_the_rounded_logits():
-    run = jax.jit(jax.value_and_grad(lambda x: rmi_jax.rmi_loss(x, LABELS, factor=1)))
-    rounded = jnp.asarray(SMALL.logits, jnp.bfloat16)
+@pytest.mark.parametrize("factor", [1, 4])
+@pytest.mark.parametrize("activation", ["sigmoid", "softmax"])
+def test_bfloat16_gives_the_result_of_the_rounded_logits(activation, factor):
+    @jax.jit
+    @jax.value_and_grad
+    def run(logits):
+        return rmi_jax.rmi_loss(logits, LABELS, factor=factor, activation=activation)
+
+    # Confident, so that the gradient is far smaller than the terms that softmax adds up to it.
+    signs = np.where(LABELS[..., None] == np.arange(3), 4, -4)
+    rounded = jnp.asarray(signs + 0.3 * SMALL.logits, jnp.bfloat16)
     loss, grad = run(rounded)
     expected, expected_grad = run(rounded.astype(jnp.float32))
     assert loss.dtype == jnp.float32
