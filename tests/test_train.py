@@ -188,6 +188,18 @@ def test_bad_data_is_named_before_a_run_and_within(scratch, data):
     assert "val: 6 pictures, 0 with problems" in training.train("--check-data", *data)
 
 
+@pytest.mark.parametrize("layout", ["voc", "voc-sbd", "cityscapes", "ade20k", "camvid"])
+def test_trains_on_every_layout(scratch, layout):
+    root, folder = scratch / layout, scratch / f"{layout} run"
+    miniature.build(layout, root)
+    training.train("--data", layout, "--root", root, *UNET, "--output", folder)
+    records = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+    losses = [record["loss"] for record in records if "loss" in record]
+    assert len(losses) >= STEPS // 2
+    assert np.isfinite(losses).all()
+    assert (folder / "report.html").stat().st_size > 0
+
+
 def test_help_lists_every_option():
     words = training.train("--help").replace(",", " ").split()
     assert "--config" in words
