@@ -13,7 +13,7 @@ from rmi_jax.cells import cell_probs, cell_targets, cell_weights, position_weigh
 from rmi_jax.downsampling import cell_counts
 from rmi_jax.geometry import Maps, Scale
 from rmi_jax.halo import owned
-from rmi_jax.strips import Sweep, plan
+from rmi_jax.strips import Sweep, plan, zeros_like_images
 
 
 class View(NamedTuple):
@@ -37,13 +37,15 @@ class Planes(NamedTuple):
 
 def make_view(maps: Maps, log_total: LogTotal | None, scale: Scale, dtype: jnp.dtype) -> View:
     """Prepares one scale."""
-    pixels = maps.weights
-    if pixels is None:
-        pixels = jnp.ones(maps.inputs.shape[:-1], dtype)
+    spatial = maps.inputs.shape[1:-1]
+
+    def ones(shape):
+        return 1 + zeros_like_images(maps.inputs, shape).astype(dtype)
+
+    pixels = ones(spatial) if maps.weights is None else maps.weights
     cells = cell_weights(pixels, scale)
     if cells is None:
-        counts = cell_counts(pixels.shape[1:], scale.factors, scale.downsampling)
-        cells = jnp.ones((pixels.shape[0], *counts), dtype)
+        cells = ones(cell_counts(spatial, scale.factors, scale.downsampling))
     cells = shift_grid(cells, maps.offset, scale.regions)
     positions = owned(position_weights(cells, scale.regions), scale, scale.regions.span[0])
     sweep = plan(positions, scale.regions)
