@@ -48,6 +48,12 @@ def log_total(logits: jax.Array) -> LogTotal:
     return LogTotal(largest, _log_sum(logits, largest))
 
 
+def normalized(logits: jax.Array, total: LogTotal) -> jax.Array:
+    """Softmax probabilities of ``[..., K]`` logits, from the `log_total` of all of them."""
+    largest, rest = (t[..., None] for t in total)
+    return jnp.exp(logits - largest - rest)
+
+
 @jax.custom_jvp
 def _log_sum(logits: jax.Array, largest: jax.Array) -> jax.Array:
     return jnp.log(jnp.sum(jnp.exp(logits - largest[..., None]), axis=-1))
@@ -58,7 +64,7 @@ def _log_sum_jvp(primals, tangents):
     logits, largest = primals
     rest = _log_sum(logits, largest)
     # From the total, not from the terms of the sum: nothing of the size of the logits is kept.
-    probs = jnp.exp(logits - largest[..., None] - rest[..., None])
+    probs = normalized(logits, LogTotal(largest, rest))
     return rest, jnp.sum(probs * tangents[0], axis=-1)
 
 

@@ -1,6 +1,5 @@
 """Errors before tracing: every message names the argument, what it got and what would work."""
 
-import math
 import numbers
 import operator
 from collections.abc import Sequence
@@ -8,31 +7,44 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.core import Tracer
+
+# Options are computed with in float32, unless logits are float64: past these they would be
+# infinite, or 0. The largest int is that of JAX without 64-bit types.
+FLOAT32, LARGEST_INT = np.finfo(np.float32), np.iinfo(np.int32).max
 
 
 def array(name: str, value) -> None:
-    """Raises TypeError unless ``value`` is an array."""
+    """Raises TypeError unless ``value`` is an array, and one that JAX takes as it is."""
     if not isinstance(value, jax.Array | np.ndarray):
         raise TypeError(
             f"{name} must be a JAX or NumPy array, got {type(value).__name__}; "
             "convert it with jnp.asarray"
+        )
+    _unmasked(name, value)
+    if not value.dtype.isnative:
+        # As files of other programs have it.
+        raise TypeError(
+            f"{name} must have this machine's byte order, got {value.dtype}; "
+            f"use .astype({value.dtype.newbyteorder('=').name!r})"
         )
 
 
 def floating(name: str, value) -> None:
     """Raises TypeError unless ``value`` is a floating-point array."""
     array(name, value)
-    if not jnp.issubdtype(value.dtype, jnp.floating):
+    if not _is_floating(value.dtype):
         raise TypeError(
-            f"{name} must be floating point, got {value.dtype}; use .astype(jnp.float32)"
+            f"{name} must be floating point of 16, 32 or 64 bits, got {value.dtype}; "
+            "use .astype(jnp.float32)"
         )
 
 
 def integers(name: str, value, remedy: str) -> None:
     """Raises TypeError unless ``value`` is an integer array."""
     array(name, value)
-    if not jnp.issubdtype(value.dtype, jnp.integer):
+    if not _is_integer(value.dtype):
         raise TypeError(f"{name} must be integers, got {value.dtype}; {remedy}")
 
 
@@ -64,8 +76,7 @@ def mask(name: str, value, expected: Sequence[int]) -> None:
 def pixel_weights(name: str, value, expected: Sequence[int]) -> None:
     """Raises unless ``value`` is a mask or real weights of the expected shape, where known >= 0."""
     array(name, value)
-    kinds = (jnp.bool_, jnp.integer, jnp.floating)
-    if not any(jnp.issubdtype(value.dtype, kind) for kind in kinds):
+    if not (value.dtype == bool or _is_real(value.dtype)):
         raise TypeError(f"{name} must be a boolean mask or real weights, got {value.dtype}")
     shape(name, value, expected, "[batch, *spatial]")
     nonnegative(name, value)
@@ -88,11 +99,21 @@ def at_most_one(name: str, value, remedy: str) -> None:
         raise ValueError(f"{name} must be at most 1, got {float(value)}; {remedy}")
 
 
+def counts(name: str, value, remedy: str) -> None:
+    """Raises unless ``value`` is an array of real numbers, finite and >= 0 where concrete."""
+    array(name, value)
+    if not _is_real(value.dtype):
+        raise TypeError(f"{name} must hold counts, got {value.dtype}; {remedy}")
+    nonnegative(name, value)
+
+
 def nonnegative(name: str, value) -> None:
     """Raises ValueError if a concrete ``value`` has a negative, infinite or NaN entry."""
     if isinstance(value, Tracer):
         return
-    if not bool(((value >= 0) & (value < np.inf)).all()):
+    # Both: in bfloat16 and float16 the largest float32 is itself infinite.
+    finite = (value < np.inf) & (value <= float(FLOAT32.max))
+    if not bool(((value >= 0) & finite).all()):
         raise ValueError(
             f"{name} must be finite and not negative, got values from {float(value.min())} to "
             f"{float(value.max())}"
@@ -113,7 +134,9 @@ def boolean(name: str, value) -> None:
 
 def per_axis(name: str, value, ndim: int) -> tuple[int, ...]:
     """Expands an int to one per spatial axis; raises unless all are static and positive."""
-    if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str):
+    # An array without axes is one int.
+    is_array = isinstance(value, np.ndarray) and value.ndim > 0
+    if is_array or (isinstance(value, Sequence) and not isinstance(value, str)):
         if len(value) != ndim:
             raise ValueError(
                 f"{name} must be an int or one int per spatial axis ({ndim} of them), got {value!r}"
@@ -124,27 +147,29 @@ def per_axis(name: str, value, ndim: int) -> tuple[int, ...]:
 
 def positive_int(name: str, value) -> int:
     """A static positive int; raises TypeError or ValueError otherwise."""
-    if isinstance(value, Tracer):
-        raise TypeError(
-            f"{name} sets shapes, so it must be a static int, got the traced value {value}; "
-            "close over it or list it in jit's static_argnames"
-        )
+    return static_int(name, value, least=1)
+
+
+def static_int(name: str, value, *, least: int) -> int:
+    """A static int of at least ``least``; raises TypeError or ValueError otherwise."""
+    _static(name, value, "int")
     if isinstance(value, bool | np.bool_):
         raise TypeError(f"{name} must be an int, got {value!r}")
     try:
         number = operator.index(value)
     except TypeError:
         raise TypeError(f"{name} must be an int, got {_describe(value)}") from None
-    if number < 1:
-        raise ValueError(f"{name} must be at least 1, got {number}")
+    if number < least:
+        raise ValueError(f"{name} must be at least {least}, got {number}")
+    if number > LARGEST_INT:
+        raise ValueError(f"{name} must be at most {LARGEST_INT}, got {number}")
     return number
 
 
 def scalar(name: str, value, *, positive: bool = False) -> None:
     """Raises unless ``value`` is a real scalar, finite and >= 0 (> 0) where it is concrete."""
     if isinstance(value, jax.Array | np.ndarray | np.generic):
-        real = jnp.issubdtype(value.dtype, jnp.integer) or jnp.issubdtype(value.dtype, jnp.floating)
-        if value.shape != () or not real:
+        if value.shape != () or not _is_real(value.dtype):
             raise ValueError(
                 f"{name} must be a real scalar, got {value.dtype} of shape {value.shape}"
             )
@@ -153,9 +178,19 @@ def scalar(name: str, value, *, positive: bool = False) -> None:
     elif isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a real number, got {_describe(value)}")
     number = float(value)
-    if not math.isfinite(number) or number < 0 or (positive and number == 0):
+    least = FLOAT32.tiny if positive else 0
+    if not least <= number <= FLOAT32.max:
         bound = "positive" if positive else "not negative"
-        raise ValueError(f"{name} must be finite and {bound}, got {number}")
+        raise ValueError(f"{name} must be finite and {bound} in float32, got {number}")
+
+
+def static_scalar(name: str, value, *, least: float) -> float:
+    """A static real number of at least ``least``; raises TypeError or ValueError otherwise."""
+    _static(name, value, "number")
+    scalar(name, value)
+    if float(value) < least:
+        raise ValueError(f"{name} must be at least {least}, got {float(value)}")
+    return float(value)
 
 
 def vector(name: str, value, length: int, meaning: str) -> None:
@@ -163,21 +198,32 @@ def vector(name: str, value, length: int, meaning: str) -> None:
     kinds = Sequence | np.ndarray | jax.Array | numbers.Real
     if isinstance(value, str) or not isinstance(value, kinds):
         raise TypeError(f"{name} must be an array of real weights, got {_describe(value)}")
+    _unmasked(name, value)
     weights = value if isinstance(value, jax.Array) else np.asarray(value)
-    if not any(jnp.issubdtype(weights.dtype, kind) for kind in (jnp.integer, jnp.floating)):
+    if not _is_real(weights.dtype):
         raise TypeError(f"{name} must be real weights, got {weights.dtype}")
     shape(name, weights, (length,), meaning)
     nonnegative(name, weights)
 
 
 def mapped_axes(name: str, value) -> None:
-    """Raises TypeError unless ``value`` is None, the name of a mapped axis or a tuple of names."""
+    """Raises unless ``value`` is None, the name of an axis that is mapped here, or some names."""
     names = value if isinstance(value, tuple) else (value,)
-    if value is not None and not all(isinstance(axis, str) for axis in names):
+    if value is None:
+        return
+    if not all(isinstance(axis, str) for axis in names):
         raise TypeError(
             f"{name} must be the name of a mesh axis inside shard_map, or a tuple of names, "
             f"got {_describe(value)}"
         )
+    for axis in names:
+        try:
+            lax.axis_size(axis)
+        except NameError:
+            raise ValueError(
+                f"{name} must be an axis of the mesh of a surrounding shard_map, got {axis!r}; "
+                "outside of shard_map leave it out"
+            ) from None
 
 
 def mapped_axis(name: str, value) -> None:
@@ -225,6 +271,35 @@ def regions_fit(span: Sequence[int], cells: Sequence[int], name: str) -> None:
             f"region_size and dilation span {tuple(s + 1 for s in span)} cells, but {name} leaves "
             f"only {tuple(cells)}; use a larger map, a smaller factor or a smaller region"
         )
+
+
+def _static(name: str, value, kind: str) -> None:
+    if isinstance(value, Tracer):
+        raise TypeError(
+            f"{name} must be a static {kind}, known before tracing, got the traced value {value}; "
+            "close over it or list it in jit's static_argnames"
+        )
+
+
+def _unmasked(name: str, value) -> None:
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(
+            f"{name} must be a JAX or NumPy array, got a masked array, whose mask would be lost; "
+            f"pass {name}.data, and leave out pixels with where=~{name}.mask"
+        )
+
+
+def _is_floating(dtype) -> bool:
+    # Neither NumPy's long double, which JAX does not know, nor floats of 8 bits and fewer.
+    return jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize in (2, 4, 8)
+
+
+def _is_integer(dtype) -> bool:
+    return np.issubdtype(dtype, np.integer)  # not those of 4 bits and fewer
+
+
+def _is_real(dtype) -> bool:
+    return _is_floating(dtype) or _is_integer(dtype)
 
 
 def _describe(value) -> str:

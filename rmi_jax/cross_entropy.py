@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rmi_jax.activations import log_total, sigmoid, softmax, softplus
+from rmi_jax.activations import log_total, normalized, sigmoid, softplus
 from rmi_jax.slots import class_sums
 
 
@@ -97,6 +97,7 @@ def _softmax_labels(logits: jax.Array, labels: jax.Array, share: jax.Array) -> j
 @_softmax_labels.defjvp
 def _softmax_labels_jvp(primals, tangents):
     logits, labels, share = primals
-    slope = softmax(logits) - _is_label(logits, labels)
+    # Not `softmax`, whose exponentials compilers would keep from the value for the gradient.
+    slope = normalized(logits, log_total(logits)) - _is_label(logits, labels)
     tangent = jnp.sum(slope * tangents[0], axis=-1)
     return _softmax_labels(*primals), class_sums(tangent * share, labels, logits.shape[-1])

@@ -7,11 +7,16 @@ of the matrix; past that, add the counts up on the host as NumPy int64 arrays, w
 as well. Everything here works under ``jit`` and on label maps with any number of spatial axes.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from rmi_jax import checks
+
+MOST_CLASSES = math.isqrt(np.iinfo(np.int32).max)  # of a matrix whose cells an int32 can number
 
 
 def confusion_matrix(
@@ -34,9 +39,14 @@ def confusion_matrix(
       int32 ``[C, C]``: row is the true class, column the predicted one.
 
     Raises:
-      TypeError, ValueError: for class maps that are not integers, or shapes that differ.
+      TypeError: for class maps that are not integers, a mask that is not boolean, or a number of
+        classes that is not a static int.
+      ValueError: for shapes that differ or have an empty axis, or a number of classes below 1 or
+        above 46340.
     """
     predictions, labels, valid = _class_maps(predictions, labels, num_classes, where)
+    if num_classes > MOST_CLASSES:
+        raise ValueError(f"num_classes must be at most {MOST_CLASSES}, got {num_classes}")
     valid &= (predictions >= 0) & (predictions < num_classes)
     cells = num_classes**2
     pairs = jnp.where(valid, labels * num_classes + predictions, cells)
@@ -48,7 +58,8 @@ def confusion_matrix(
 def iou(matrix: jax.Array) -> jax.Array:
     """Intersection over union of each class, ``[C]``, from a confusion matrix ``[C, C]``.
 
-    NaN for an absent class: one that is neither in the labels nor predicted.
+    NaN for an absent class: one that is neither in the labels nor predicted. Every ratio raises
+    TypeError or ValueError for what cannot be counts: another shape, negative numbers, NaN.
     """
     hits, misses, false_alarms = _hits_misses_false_alarms(matrix)
     return _ratio(hits, hits + misses + false_alarms)
@@ -94,11 +105,11 @@ def boundary_counts(
       contour, all true contour pixels, and intersection and union of the two bands.
 
     Raises:
-      TypeError, ValueError: as `confusion_matrix`, and for a tolerance below 1.
+      TypeError: as `confusion_matrix`, and for a tolerance that is not a static real number.
+      ValueError: as `confusion_matrix`, and for a tolerance below 1 or not finite.
     """
     predictions, labels, valid = _class_maps(predictions, labels, num_classes, where)
-    if not tolerance >= 1:
-        raise ValueError(f"tolerance must be a distance of at least 1 pixel, got {tolerance}")
+    tolerance = checks.static_scalar("tolerance", tolerance, least=1)
     known = ~_near(~valid, tolerance)
 
     def count_class(index: jax.Array) -> jax.Array:
@@ -152,10 +163,12 @@ def _class_maps(
     for name, value in (("predictions", predictions), ("labels", labels)):
         checks.integers(name, value, "for scores take jnp.argmax over the class axis")
     checks.shape("predictions", predictions, labels.shape, "the shape of labels")
-    if labels.ndim < 2:
-        raise ValueError(f"labels must have shape [batch, *spatial], got {labels.shape}")
-    checks.positive_int("num_classes", num_classes)
-    predictions, labels = jnp.asarray(predictions, jnp.int32), jnp.asarray(labels, jnp.int32)
+    if labels.ndim < 2 or 0 in labels.shape:
+        raise ValueError(
+            f"labels must have shape [batch, *spatial] without an empty axis, got {labels.shape}"
+        )
+    num_classes = checks.positive_int("num_classes", num_classes)
+    predictions, labels = (_narrow(maps, num_classes) for maps in (predictions, labels))
     valid = (labels >= 0) & (labels < num_classes)
     if where is None:
         return predictions, labels, valid
@@ -163,12 +176,22 @@ def _class_maps(
     return predictions, labels, valid & where
 
 
+def _narrow(maps: jax.Array, num_classes: int) -> jax.Array:
+    """Class maps as int32; a 64-bit class that does not fit stays outside the classes."""
+    if maps.dtype.itemsize == 8:
+        # On the host where it is: on its way to JAX it would wrap around to another class.
+        clip = np.clip if isinstance(maps, np.ndarray) else jnp.clip
+        maps = clip(maps, 0 if maps.dtype.kind == "u" else -1, num_classes)
+    return jnp.asarray(maps, jnp.int32)
+
+
 def _near(mask: jax.Array, distance: float) -> jax.Array:
     """Pixels at most ``distance`` (Euclidean, in pixels) from a true pixel of their image."""
     axes = mask.ndim - 1
-    reach = int(distance)
-    steps = np.indices((2 * reach + 1,) * axes) - reach
-    ball = (steps**2).sum(0) <= distance**2
+    # A ball reaches no further than the image does.
+    reach = [min(int(distance), side - 1) for side in mask.shape[1:]]
+    steps = np.indices([2 * r + 1 for r in reach]).T - reach
+    ball = (steps.T**2).sum(0) <= distance**2
     # 0 and 1 are exact in every precision a device may choose, and the threshold forgives the sum.
     hits = jax.lax.conv_general_dilated(
         mask[:, None].astype(jnp.float32),
@@ -180,8 +203,12 @@ def _near(mask: jax.Array, distance: float) -> jax.Array:
 
 
 def _hits_misses_false_alarms(matrix: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    if np.ndim(matrix) != 2 or np.shape(matrix)[0] != np.shape(matrix)[1]:
-        raise ValueError(f"matrix must be a confusion matrix [C, C], got shape {np.shape(matrix)}")
+    checks.counts("matrix", matrix, "use what confusion_matrix returns, or sums of it")
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or matrix.size == 0:
+        raise ValueError(
+            f"matrix must be a confusion matrix [C, C], got shape {matrix.shape}; "
+            "use what confusion_matrix returns, or sums of it"
+        )
     # To floats before adding: sums of int32 counts could wrap around.
     matrix = jnp.asarray(matrix, jnp.float32)
     hits = jnp.diagonal(matrix)
@@ -190,8 +217,18 @@ def _hits_misses_false_alarms(matrix: jax.Array) -> tuple[jax.Array, jax.Array, 
 
 
 def _columns(counts: jax.Array) -> tuple[jax.Array, ...]:
-    if np.ndim(counts) != 2 or np.shape(counts)[1] != 6:
-        raise ValueError(f"counts must be boundary counts [C, 6], got shape {np.shape(counts)}")
+    checks.counts("counts", counts, "use what boundary_counts returns, or sums of it")
+    if counts.ndim != 2 or counts.shape[1] != 6 or counts.size == 0:
+        raise ValueError(
+            f"counts must be boundary counts [C, 6], got shape {counts.shape}; "
+            "use what boundary_counts returns, or sums of it"
+        )
+    # A confusion matrix of 6 classes has this shape as well.
+    if not isinstance(counts, Tracer) and bool((counts[:, ::2] > counts[:, 1::2]).any()):
+        raise ValueError(
+            f"counts must be boundary counts, in which no part exceeds its whole, got {counts}; "
+            "use what boundary_counts returns, or sums of it"
+        )
     return tuple(jnp.asarray(counts, jnp.float32).T)
 
 

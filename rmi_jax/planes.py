@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rmi_jax.activations import LogTotal, sigmoid
+from rmi_jax.activations import LogTotal, normalized, sigmoid
 from rmi_jax.cells import cell_probs, cell_targets, cell_weights, position_weights, shift_grid
 from rmi_jax.downsampling import cell_counts
 from rmi_jax.geometry import Maps, Scale
@@ -89,8 +89,7 @@ def _probs(view: View, inputs: jax.Array, log_total: LogTotal | None) -> jax.Arr
     if scale.activation == "sigmoid":
         probs = sigmoid(probs)
     elif log_total is not None:
-        largest, rest = (total[..., None] for total in log_total)
-        probs = jnp.exp(probs - largest - rest)
+        probs = normalized(probs, log_total)
     return shift_grid(cell_probs(probs, maps.weights, scale), maps.offset, scale.regions)
 
 

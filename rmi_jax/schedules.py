@@ -25,7 +25,7 @@ def warmup_schedule(
       while ``step <= warmup_steps``.
 
     Raises:
-      TypeError: if a number of steps is not an int, or ``final_weight`` not a real number.
+      TypeError: if a number of steps is not a static int, or ``final_weight`` not a real number.
       ValueError: if ``warmup_steps`` is negative, ``transition_steps`` is not positive, or
         ``final_weight`` is not in [0, 1].
 
@@ -34,9 +34,8 @@ def warmup_schedule(
       >>> [float(schedule(step)) for step in (0, 1000, 1250, 1500, 9000)]
       [1.0, 1.0, 0.75, 0.5, 0.5]
     """
-    # Zero steps of warm-up are fine, so what is checked is the step at which the weight changes.
-    checks.positive_int("warmup_steps + 1", warmup_steps + 1)
-    checks.positive_int("transition_steps", transition_steps)
+    warmup_steps = checks.static_int("warmup_steps", warmup_steps, least=0)
+    transition_steps = checks.positive_int("transition_steps", transition_steps)
     checks.scalar("final_weight", final_weight)
     checks.at_most_one("final_weight", final_weight, "the cross entropy's largest weight is 1")
     # Optax's interpolation starts at its first value only up to rounding, unless that is 0: a

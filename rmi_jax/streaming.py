@@ -77,10 +77,13 @@ def _forward(scales, *args):
 
 def _backward(scales, saved, cotangents):
     maps, log_total, soft, jitter, fits = saved
-    grads = [
-        jax.tree.map(lambda m: zeros_like_images(m, m.shape[1:]), arg)
-        for arg in (maps.inputs, soft, log_total)
-    ]
+    # A zero that is known after the forward pass: until then its arrays may use this memory.
+    late = jnp.minimum(sum(jnp.sum(fit.mix.wanted) for _, fit in fits), 0)
+
+    def zeros(m):
+        return zeros_like_images(m, m.shape[1:]) + late.astype(m.dtype)
+
+    grads = [jax.tree.map(zeros, arg) for arg in (maps.inputs, soft, log_total)]
     for scale, (slots, fit), cotangent in zip(scales, fits, cotangents, strict=True):
         view = make_view(maps, log_total, scale, jitter.dtype)
         matrix = _gradient_matrix(fit, slots, cotangent, view, soft is not None)
