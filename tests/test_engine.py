@@ -10,11 +10,12 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
+import oracle
 import predictions
 import pytest
 from conftest import enable_x64
 from inputs import example, smooth
-from tolerances import GRAD, VALUE, assert_grad
+from tolerances import GRAD, VALUE, assert_grad, assert_value
 
 import rmi_jax
 from rmi_jax import streaming
@@ -122,6 +123,19 @@ def test_float32_is_enough():
             assert grad_error <= allowed, f"{name}: gradient off by {grad_error:.2g}"
             graded += 1
     assert graded >= 8
+
+
+@pytest.mark.slow
+def test_the_float64_that_is_compared_with_equals_the_oracle():
+    cases = predictions.easy(65) | predictions.hard(65)
+    for name, (values, grad) in evaluate(cases, "float64").items():
+        logits, labels = cases[name]
+        terms, expected = oracle.objective(
+            logits, predictions.one_hot(labels), bce_weight=0, rmi_weight=1, factor=1
+        )
+        assert_value(values.sum(), terms.sum(), "float64")
+        if np.linalg.norm(expected) > 1e-9:  # saturated: the rest of a sigmoid near 0
+            assert_grad(grad, expected, "float64")
 
 
 @pytest.mark.parametrize(

@@ -69,25 +69,49 @@ def test_region_term_everywhere(ndim, downsampling, factor, mask, dtype, impleme
 
 
 def check_region_term(ndim, downsampling, factor, mask, dtype, implementation, jit):
-    data = example(ndim)
+    options = {"factor": factor, "downsampling": downsampling, "region_size": REGION_SIZE[ndim]}
+    arrays, expected = problem(ndim, mask, dtype, options)
+    run = jit(gradient(implementation, options))
+    check(run(*arrays), expected, dtype)
+
+
+@pytest.mark.parametrize(tuple(AXES), TABLE)
+def test_region_term_in_vmap_of_remat(
+    ndim, downsampling, factor, mask, dtype, implementation, precision
+):
+    options = {"factor": factor, "downsampling": downsampling, "region_size": REGION_SIZE[ndim]}
+    many, expected = zip(
+        *(problem(ndim, mask, dtype, options, seed) for seed in range(2)), strict=True
+    )
+    in_axes = (0, 0, None if mask is None else 0)
+    run = quick_jit(jax.vmap(gradient(implementation, options, jax.checkpoint), in_axes))
+    together = run(*jax.tree.map(lambda *arrays: np.stack(arrays), *many))
+    for i, one in enumerate(expected):
+        check(jax.tree.map(lambda array, i=i: array[i], together), one, dtype)
+
+
+def problem(ndim, mask, dtype, options, seed=0):
+    """Probabilities, targets and weights in `dtype`, and what the oracle says of them."""
+    data = example(ndim, seed=seed)
     probs, wide_probs = rounded(data.probs, dtype)
     targets, wide_targets = rounded(data.targets, dtype)
     weights = mask and getattr(data, mask).astype("bool" if mask == "mask" else "float32")
-    options = {
-        "factor": factor,
-        "downsampling": downsampling,
-        "region_size": REGION_SIZE[ndim],
-    }
     expected = oracle.region_loss(wide_probs, wide_targets, weights, **options)
+    return (probs, targets, weights), expected
 
-    def loss_fn(probs, targets):
+
+def gradient(implementation, options, wrap=lambda function: function):
+    def loss_fn(probs, targets, weights):
         values = rmi_jax.region_information_loss(
             probs, targets, where=weights, implementation=implementation, **options
         )
         return values.sum(), values
 
-    run = jit(jax.grad(loss_fn, argnums=(0, 1), has_aux=True))
-    (probs_grad, targets_grad), values = run(probs, targets)
+    return jax.grad(wrap(loss_fn), argnums=(0, 1), has_aux=True)
+
+
+def check(actual, expected, dtype):
+    (probs_grad, targets_grad), values = actual
     assert values.dtype == ("float64" if dtype == "float64" else "float32")
     assert probs_grad.dtype == targets_grad.dtype == dtype
     assert_value(values, expected.loss, dtype)
