@@ -10,10 +10,10 @@ from typing import Any
 
 import jax
 import numpy as np
-from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from segmentation import hosts, objective
+from segmentation.board import Board
 from segmentation.config import Config, write_whole
 from segmentation.draw import strip
 from segmentation.evaluation import Evaluation, iou, mean_iou
@@ -43,7 +43,7 @@ class Watch:
         if hosts.is_first():
             # Steps after the checkpoint that a run goes on from will come again.
             write_whole(self.history, "".join(f"{json.dumps(r)}\n" for r in self.records))
-            self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+            self.board = Board(folder / "tensorboard", step + 1)
 
     def trained(self, step: int, metrics: list[Metrics]) -> None:
         """Means over the steps since the last call."""
@@ -87,7 +87,8 @@ class Watch:
         if hosts.is_first():
             for number, picture in enumerate(result.first):
                 image = strip(picture, colours)
-                self.board.add_image(f"sample/{number}", image, step, dataformats="HWC")
+                self.board.image(f"sample/{number}", image, step)
+            self.board.flush()
 
     def add(self, record: Record, kind: str) -> None:
         self.records.append(record)
@@ -100,9 +101,10 @@ class Watch:
                 name = name.removesuffix("_per_class")
                 for label, entry in zip(self.classes, value, strict=True):
                     if not math.isnan(entry):
-                        self.board.add_scalar(f"{name}/{label}", entry, record["step"])
+                        self.board.scalar(f"{name}/{label}", entry, record["step"])
             elif name != "step" and not math.isnan(value):
-                self.board.add_scalar(f"{kind}/{name}", value, record["step"])
+                self.board.scalar(f"{kind}/{name}", value, record["step"])
+        self.board.flush()
 
     def advance(self, step: int) -> None:
         self.bar.update(step - self.step)
