@@ -35,6 +35,11 @@ def opened(folder: Path, keep: int | None = None) -> Iterator[ocp.CheckpointMana
         manager.close()
 
 
+def steps(folder: Path) -> list[int]:
+    """Those of the complete checkpoints in a folder."""
+    return [int(path.name) for path in folder.glob("*") if path.name.isdigit()]
+
+
 def save(
     manager: ocp.CheckpointManager, step: int, items: dict[str, Any], position: dict[str, Any]
 ) -> None:

@@ -1,6 +1,7 @@
 """The options of train.py: from the command line, from a file, and back into a file."""
 
 import dataclasses
+import math
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import Any, Literal
 import tyro
 import yaml
 
+from segmentation import checkpoints
 from segmentation.layouts import LayoutName, Split
 from segmentation.models import BackboneName, ModelName
 
@@ -159,11 +161,27 @@ def from_command_line(arguments: Sequence[str]) -> Config:
 
 def check(config: Config) -> None:
     """Ends with a message that names the flag, where a value makes no sense."""
-    positive = ("steps", "batch", "accumulate", "eval_every", "eval_batch", "save_every", "keep")
-    for name in (*positive, "log_every"):
-        if getattr(config, name) < 1:
-            flag = "--" + name.replace("_", "-")
-            raise SystemExit(f"{flag} must be at least 1, got {getattr(config, name)}")
+    counts = ("steps", "batch", "accumulate", "eval_every", "eval_batch", "save_every", "keep")
+    at_least_1 = {name: getattr(config, name) for name in (*counts, "log_every")}
+    at_least_1 |= {"crop": min(config.crop), "hosts.count": config.hosts.count}
+    for name, value in at_least_1.items():
+        if value < 1:
+            raise SystemExit(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+    low, high = config.scale
+    for flag, value, is_good, wanted in (
+        ("scale", config.scale, 0 < low <= high < math.inf, "the smaller factor first, above 0"),
+        ("ema", config.ema, config.ema is None or 0 <= config.ema < 1, "at least 0 and below 1"),
+        ("clip", config.clip, config.clip is None or config.clip > 0, "above 0"),
+        ("workers", config.workers, config.workers >= 0, "at least 0"),
+        (
+            "hosts.index",
+            config.hosts.index,
+            0 <= config.hosts.index < config.hosts.count,
+            f"at least 0 and below --hosts.count {config.hosts.count}",
+        ),
+    ):
+        if not is_good:
+            raise SystemExit(f"--{flag} must be {wanted}, got {value}")
     if config.batch % (config.accumulate * config.hosts.count):
         raise SystemExit(
             f"--batch {config.batch} must be a multiple of --accumulate {config.accumulate} times "
@@ -220,9 +238,12 @@ def flags(options: dict[str, Any], prefix: str = "--") -> list[str]:
 
 
 def settle(config: Config, folder: Path) -> None:
-    """Writes ``config.yaml``, or compares with the one that a run in this folder began with."""
+    """Writes ``config.yaml``; compares it first with that of a run to go on with, if there is one.
+
+    A run that has saved nothing, perhaps since an option was wrong, may begin anew with others.
+    """
     file = folder / "config.yaml"
-    if file.exists():
+    if file.exists() and checkpoints.steps(folder / "checkpoints"):
         before, now = read(file), to_dict(config)
         changed = [name for name in now if name not in FREE and before.get(name) != now[name]]
         if changed:

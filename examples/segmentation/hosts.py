@@ -48,10 +48,11 @@ class Placement(NamedTuple):
     spread: NamedSharding  # the first axis, shared out
 
 
-def placement(batch: int) -> Placement:
+def placement(batch: int, parts: int) -> Placement:
     mesh = Mesh(np.array(jax.devices()), ("data",))
-    if batch % mesh.size:
-        raise SystemExit(f"--batch {batch} must be a multiple of the {mesh.size} devices")
+    if batch % (mesh.size * parts):  # with uneven parts, pictures would move between devices
+        times = f" times --accumulate {parts}" if parts > 1 else ""
+        raise SystemExit(f"--batch {batch} must be a multiple of the {mesh.size} devices{times}")
     return Placement(
         NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))
     )

@@ -28,20 +28,20 @@ def run(config: Config) -> None:
         for split in (config.train_split, config.eval_split)
     )
     folder = config.output
-    if hosts.is_first():
-        folder.mkdir(parents=True, exist_ok=True)
-        settle(config, folder)
-        describe(train, folder)
-    network = models.build(
-        config.model,
-        len(train.classes),
-        backbone=config.backbone,
-        dtype=config.dtype,
-        seed=config.seed,
-    )
-    if config.weights is not None:
-        network = pretrained.load(network, config.weights)
     try:
+        if hosts.is_first():
+            folder.mkdir(parents=True, exist_ok=True)
+            settle(config, folder)
+            describe(train, folder)
+        network = models.build(
+            config.model,
+            len(train.classes),
+            backbone=config.backbone,
+            dtype=config.dtype,
+            seed=config.seed,
+        )
+        if config.weights is not None:
+            network = pretrained.load(network, config.weights)
         with checkpoints.opened(folder / "checkpoints", config.keep) as manager:
             proceed(config, network, train, test, manager)
     except (checkpoints.SaveError, OSError) as error:
@@ -54,7 +54,7 @@ def run(config: Config) -> None:
 def proceed(config: Config, network: models.Network, train: Dataset, test: Dataset, manager: Any):
     """From the last checkpoint, or the beginning, to the end."""
     folder, classes = config.output, train.classes
-    placement = hosts.placement(config.batch)
+    placement = hosts.placement(config.batch, config.accumulate)
     state = jax.device_put(step.start(config, network), placement.everywhere)
     batches = pipeline.train_batches(
         train,
@@ -131,7 +131,7 @@ def describe(dataset: Dataset, folder: Path) -> None:
 
 
 def left(folder: Path) -> str:
-    steps = [int(path.name) for path in (folder / "checkpoints").glob("*") if path.name.isdigit()]
+    steps = checkpoints.steps(folder / "checkpoints")
     if not steps:
         return "There is no checkpoint yet."
     return f"The last good checkpoint is step {max(steps)} in {folder / 'checkpoints'}."
