@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
+from segmentation import hosts
 from segmentation.config import Config, to_yaml
 from segmentation.dataset import Dataset
 from segmentation.draw import strip
@@ -40,6 +41,7 @@ def write(
         table(dataset, records, result.matrix),
         "<h2>Confusion</h2>",
         image(png(confusion(dataset, result.matrix)), "Share of each true class, by prediction"),
+        *shares(),
         "<h2>Best pictures</h2>",
         *(picture(p, dataset.colours) for p in result.best),
         "<h2>Worst pictures</h2>",
@@ -48,6 +50,17 @@ def write(
     ]
     head = f"<meta charset='utf-8'><title>{title}</title><style>{STYLE}</style>"
     file.write_text(f"<!doctype html><html lang='en'>{head}{''.join(sections)}</html>")
+
+
+def shares() -> list[str]:
+    """With several processes: whose best and worst pictures these are. Scores are of all."""
+    index, count = hosts.shard()
+    if count == 1:
+        return []
+    return [
+        f"<p>The best and the worst are among those that process {index} has read, one picture in "
+        f"{count}.</p>"
+    ]
 
 
 def curves(records: list[Record]) -> Figure:
@@ -66,9 +79,11 @@ def curves(records: list[Record]) -> Figure:
         for name, label in panel.items():
             points = [(r["step"], r[name]) for r in records if name in r]
             # A run may be shorter than the interval of its evaluations: then there is one point.
-            axis.plot(*np.array(points).T, ".-", markersize=3, linewidth=1, label=label)
+            if points:
+                axis.plot(*np.array(points).T, ".-", markersize=3, linewidth=1, label=label)
         axis.set_xlabel("step")
-        axis.legend(fontsize=8)
+        if axis.lines:
+            axis.legend(fontsize=8)
         axis.grid(alpha=0.3)
     figure.tight_layout()
     return figure
@@ -96,12 +111,14 @@ def confusion(dataset: Dataset, matrix: np.ndarray) -> Figure:
 
 def table(dataset: Dataset, records: list[Record], matrix: np.ndarray) -> str:
     """Scores of each class, and what the last training steps told of it."""
-    last = next(r for r in reversed(records) if "information_per_class" in r)
+    # Nothing, where the history of a finished run was lost and the run is started again.
+    last = next((r for r in reversed(records) if "information_per_class" in r), {})
+    unknown = [math.nan] * len(dataset.classes)
     columns = (
         [f"{100 * v:.2f}" for v in iou(matrix)],
         [f"{100 * v:.2f}" for v in matrix.sum(1) / max(matrix.sum(), 1)],
-        [f"{v:.3f}" for v in last["information_per_class"]],
-        [f"{v:.2f}" for v in last["slope_per_class"]],
+        [f"{v:.3f}" for v in last.get("information_per_class", unknown)],
+        [f"{v:.2f}" for v in last.get("slope_per_class", unknown)],
     )
     titles = ("class", "IoU, %", "pixels, %", "mutual information", "slope")
     rows = [f"<tr>{''.join(f'<th>{t}</th>' for t in titles)}</tr>"]
