@@ -4,6 +4,7 @@ import dataclasses
 import json
 import re
 import shutil
+import time
 
 import miniature
 import numpy as np
@@ -13,7 +14,8 @@ from PIL import Image
 from training import DEEPLAB, STEPS, UNET, assert_same, saved
 
 with miniature.importing_examples():
-    from segmentation import config
+    from segmentation import checkpoints, config, draw, models, windows
+    from segmentation.augment import normalize
 
 pytestmark = pytest.mark.examples
 
@@ -113,13 +115,18 @@ def test_killed_at_any_moment_ends_with_the_same_parameters(finished, scratch):
     assert scores[0] == scores[1]
 
 
-def test_full_disk_leaves_the_last_good_checkpoint(finished, scratch):
-    whole, _, options = finished
-    folder = scratch / "full"
+def stopped_at_4(whole, folder):
+    """A copy of a run, without its last two checkpoints."""
     shutil.copytree(whole, folder)
     for step in (5, 6):
         shutil.rmtree(folder / "checkpoints" / str(step))
-    before = saved(folder, 4)
+    return saved(folder, 4)
+
+
+def test_full_disk_leaves_the_last_good_checkpoint(finished, scratch):
+    whole, _, options = finished
+    folder = scratch / "full"
+    before = stopped_at_4(whole, folder)
 
     printed = training.train(
         *options, "--output", folder, code=1, cache=scratch / "cache", file_size=100
@@ -132,6 +139,27 @@ def test_full_disk_leaves_the_last_good_checkpoint(finished, scratch):
     assert_same(before, saved(folder, 4))
     training.train(*options, "--output", folder, cache=scratch / "cache")
     assert_same(saved(whole), saved(folder))
+
+
+def test_events_that_cannot_be_written_end_the_run(finished, scratch):
+    whole, _, options = finished
+    folder, size = scratch / "events", 16
+    before = stopped_at_4(whole, folder)
+    shutil.rmtree(folder / "tensorboard")
+    # Pictures at step 5 are too much for the file of events, before there is a new checkpoint.
+    process = training.start(
+        "train.py", *training.SMALL, *options, "--eval-every", 1, "--output", folder,
+        cache=scratch / "cache", file_size=size,
+    )  # fmt: skip
+    while process.poll() is None and not any(
+        file.stat().st_size >= size << 10 for file in folder.glob("tensorboard/*")
+    ):
+        time.sleep(0.01)
+    printed = training.finish(process, code=1, timeout=60)
+    assert f"Could not write to {folder}" in printed
+    assert "File too large" in printed
+    assert printed.rstrip().split("\n")[-1].startswith("The last good checkpoint is step 4")
+    assert_same(before, saved(folder, 4))
 
 
 def test_loss_that_is_not_finite_stops_the_run(scratch, data):
@@ -157,19 +185,34 @@ def test_other_options_need_another_folder(finished, scratch):
 
 def test_predicts_masks_and_overlays_without_the_loss(finished, scratch):
     folder = finished[0]
-    pictures, output = scratch / "pictures", scratch / "predicted"
-    for number, (image, _) in enumerate(miniature.crops()[:2]):
-        miniature.save(pictures / f"{number}.png", image[: 20 + 30 * number])
-    process = training.start("predict.py", folder, pictures, "--output", output)
+    pictures, output, without = (scratch / name for name in ("pictures", "predicted", "without"))
+    images = [image[: 20 + 30 * number] for number, (image, _) in enumerate(miniature.crops()[:2])]
+    for number, image in enumerate(images):
+        miniature.save(pictures / f"{number}.png", image)
+    without.mkdir()
+    (without / "rmi_jax.py").write_text("raise ImportError('not for inference')")
+    process = training.start("predict.py", folder, pictures, "--output", output, modules=without)
     assert "step 6" in training.finish(process)
+
+    options = config.from_command_line(["--config", str(folder / "config.yaml")])
+    network = models.build("deeplabv3plus", 7, backbone="tiny", dtype="float32", seed=3)
+    _, weights = checkpoints.weights(folder / "checkpoints", network)
+    predict = windows.predictor(network, options.crop, 8)(weights)
+    colours = np.array(json.loads((folder / "classes.json").read_text())["colours"], np.uint8)
     seen = set()
-    for number, height in ((0, 20), (1, 50)):
+    for number, image in enumerate(images):
+        expected = predict(normalize(image))
         with Image.open(output / f"{number}.png") as mask:
             assert mask.mode == "P"
-            assert mask.size == (72, height)
-            seen |= set(np.unique(np.asarray(mask)).tolist())
+            labels = np.asarray(mask)
+        assert labels.shape == image.shape[:2]
+        # The script's process is compiled with fewer optimizations, and rounds differently.
+        assert (labels != expected).mean() < 0.01
+        seen |= set(np.unique(labels).tolist())
         with Image.open(output / f"{number}_overlay.jpg") as overlay:
-            assert overlay.size == (72, height)
+            error = np.abs(np.asarray(overlay, int) - draw.overlay(image, labels, colours))
+        assert error.mean() < 5  # JPEG
+    assert len(seen) > 1
     assert seen <= set(range(7))
 
 
@@ -179,20 +222,37 @@ def test_bad_data_is_named_before_a_run_and_within(scratch, data):
     masks = [sorted((broken / "masks" / split).glob("*.png"))[1] for split in ("train", "val")]
     for mask in masks:
         mask.write_bytes(mask.read_bytes()[:100])
+    missing, wrong = (masks[1].with_name(f"2007_00000{i}.png") for i in (2, 3))
+    missing.unlink()
+    miniature.save(wrong, np.full(miniature.SIZE, 13, np.uint8))
     options = ("--data", "folder", "--root", broken)
     printed = training.train("--check-data", *options, code=1)
     assert all(str(mask) in printed for mask in masks)
-    assert "val: 4 pictures, 1 with problems" in printed
+    assert f"{missing}: there is no such file" in printed
+    assert f"{wrong}: value 13 at row 0, column 0 is not in the table" in printed
+    assert "train: 4 pictures, 1 with problems" in printed
+    assert "val: 4 pictures, 3 with problems" in printed
     printed = training.train(*options, *UNET, "--output", scratch / "bad", code=1)
     assert str(masks[0]) in printed.rstrip().splitlines()[-1]
     assert "val: 6 pictures, 0 with problems" in training.train("--check-data", *data)
 
 
-@pytest.mark.parametrize("layout", ["voc", "voc-sbd", "cityscapes", "ade20k", "camvid"])
-def test_trains_on_every_layout(scratch, layout):
+@pytest.mark.parametrize(
+    ("layout", "more"),
+    [
+        ("voc", ("--dtype", "bfloat16")),  # the default, which other runs here have not
+        ("voc-sbd", ()),
+        ("cityscapes", ()),
+        ("ade20k", ()),
+        ("camvid", ("--workers", "1")),
+    ],
+)
+def test_trains_on_every_layout(scratch, layout, more):
     root, folder = scratch / layout, scratch / f"{layout} run"
     miniature.build(layout, root)
-    training.train("--data", layout, "--root", root, *UNET, "--output", folder)
+    printed = training.train("--data", layout, "--root", root, *UNET, *more, "--output", folder)
+    for option in more[::2]:
+        assert f"{option.removeprefix('--')}: {more[1]}\n" in printed
     records = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
     losses = [record["loss"] for record in records if "loss" in record]
     assert len(losses) >= STEPS // 2

@@ -1,6 +1,7 @@
 """The parts of `examples/train.py` one by one (`pytest -m examples`)."""
 
 import dataclasses
+import resource
 import subprocess
 import sys
 
@@ -12,7 +13,18 @@ import pytest
 import resnet_weights
 
 with miniature.importing_examples():
-    from segmentation import config, evaluation, hosts, models, objective, optimizer, step, windows
+    from segmentation import (
+        checkpoints,
+        config,
+        evaluation,
+        hosts,
+        loop,
+        models,
+        objective,
+        optimizer,
+        step,
+        windows,
+    )  # fmt: skip
     from segmentation.models import deeplab, pretrained
 
 pytestmark = pytest.mark.examples
@@ -222,11 +234,55 @@ def test_flags_win_over_the_file_and_mistakes_are_named(tmp_path):
         (["--steps", "0"], "--steps must be at least 1, got 0"),
         (["--batch", "6", "--accumulate", "4"], "--batch 6 must be a multiple"),
         (["--model", "unet", "--crop", "33", "32"], "--crop: the U-Net needs multiples of 4"),
+        (["--crop", "0", "0"], "--crop must be at least 1, got 0"),
+        (["--scale", "-1", "2"], r"--scale must be .* above 0, got \(-1.0, 2.0\)"),
+        (["--scale", "2", "0.5"], "--scale must be the smaller factor first"),
+        (["--scale", "nan", "2"], "--scale must be"),
+        (["--ema", "2"], "--ema must be at least 0 and below 1, got 2.0"),
+        (["--clip", "0"], "--clip must be above 0"),
+        (["--workers", "-1"], "--workers must be at least 0"),
+        (["--hosts.count", "0"], "--hosts.count must be at least 1, got 0"),
+        (["--hosts.count", "2", "--hosts.index", "2"], "--hosts.index must be .* below"),
         (["--data", "voc"], "--data voc needs --root"),
         (["--config", str(tmp_path / "none.yaml")], "--config: cannot read"),
     ):
         with pytest.raises(SystemExit, match=message):
             config.from_command_line(arguments)
+
+
+def test_options_may_change_until_there_is_a_checkpoint(tmp_path):
+    config.settle(SMALL, tmp_path)
+    other = dataclasses.replace(SMALL, batch=6, keep=9)
+    unfinished = tmp_path / "checkpoints" / "3.orbax-checkpoint-tmp"
+    unfinished.mkdir(parents=True)
+    config.settle(other, tmp_path)
+    assert (tmp_path / "config.yaml").read_text() == config.to_yaml(other)
+
+    unfinished.rename(unfinished.with_name("3"))
+    with pytest.raises(SystemExit, match="batch: 6 -> 4"):
+        config.settle(SMALL, tmp_path)
+    assert (tmp_path / "config.yaml").read_text() == config.to_yaml(other)
+    config.settle(dataclasses.replace(other, keep=1), tmp_path)
+
+
+def test_a_restart_on_a_full_disk_is_explained(tmp_path):
+    options = dataclasses.replace(SMALL, output=tmp_path)
+    config.settle(options, tmp_path)
+    (tmp_path / "checkpoints" / "3").mkdir(parents=True)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))  # bytes: not even its options
+    try:
+        with pytest.raises(loop.Stopped) as stopped:
+            loop.run(options)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert f"Could not write to {tmp_path}: [Errno 27] File too large" in str(stopped.value)
+    assert f"The last good checkpoint is step 3 in {tmp_path}" in str(stopped.value)
+    assert (tmp_path / "config.yaml").read_text() == config.to_yaml(options)
+
+    file = tmp_path / "config.yaml"
+    with pytest.raises(loop.Stopped, match="There is no checkpoint yet"):
+        loop.run(dataclasses.replace(options, output=file / "no folder"))
 
 
 def test_unknown_options_of_a_file_are_refused(tmp_path, capsys):
@@ -235,6 +291,24 @@ def test_unknown_options_of_a_file_are_refused(tmp_path, capsys):
     with pytest.raises(SystemExit):
         config.from_command_line(["--config", str(file)])
     assert "--sed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("has_average", [False, True])
+def test_the_weights_to_predict_with_are_the_average_where_there_is_one(tmp_path, has_average):
+    weights, average = (
+        models.Weights({"kernel": jnp.full(3, value)}, {"mean": jnp.full(2, value + 1)})
+        for value in (1.0, 5.0)
+    )
+    items = {checkpoints.WEIGHTS: weights}
+    if has_average:
+        items[checkpoints.AVERAGE] = average
+    with checkpoints.opened(tmp_path, keep=2) as manager:
+        checkpoints.save(manager, 4, items, {"place": 0})
+        checkpoints.finish(manager)
+    blank = models.Network(jax.tree.map(jnp.zeros_like, weights), None, None)
+    number, found = checkpoints.weights(tmp_path, blank)
+    assert number == 4
+    jax.tree.map(np.testing.assert_array_equal, found, average if has_average else weights)
 
 
 def test_prediction_imports_nothing_of_the_loss():

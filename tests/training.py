@@ -16,7 +16,10 @@ ROOT = Path(__file__).parent.parent
 STEPS = 6
 
 # Dropout, batch normalization and a moving average: all that a checkpoint may hold.
-DEEPLAB = ("--model", "deeplabv3plus", "--backbone", "tiny", "--ema", "0.9", "--clip", "1")
+DEEPLAB = (
+    "--model", "deeplabv3plus", "--backbone", "tiny", "--ema", "0.9", "--clip", "1",
+    "--accumulate", "2",
+)  # fmt: skip
 UNET = ("--model", "unet", "--optimizer", "adamw", "--learning-rate", "1e-3")
 SMALL = (
     "--dtype", "float32", "--crop", "32", "32", "--batch", "4", "--eval-batch", "16",
@@ -36,12 +39,22 @@ def start(
     cache: Path | None = None,
     devices: int = 1,
     file_size: int | None = None,
+    modules: Path = ROOT,
 ) -> subprocess.Popen:
-    """`file_size`: KiB above which writes to a file fail, as they do on a full disk."""
+    """Starts a script of the examples.
+
+    Args:
+        script: its name.
+        *arguments: for it.
+        cache: folder of compiled programs.
+        devices: how many it sees.
+        file_size: KiB above which writes to a file fail, as they do on a full disk.
+        modules: folder whose modules come before installed ones.
+    """
     environment = {
         **os.environ,
         "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": str(modules),
         # Compiling is what takes the time here.
         "XLA_FLAGS": "--xla_backend_optimization_level=0 "
         f"--xla_force_host_platform_device_count={devices}",
@@ -60,10 +73,10 @@ def start(
     )
 
 
-def finish(process: subprocess.Popen, code: int | None = 0) -> str:
+def finish(process: subprocess.Popen, code: int | None = 0, timeout: float = 600) -> str:
     """What it printed; `code` None for any but 0."""
     try:
-        printed, errors = process.communicate(timeout=600)
+        printed, errors = process.communicate(timeout=timeout)
     finally:
         process.kill()
     ended = process.returncode
