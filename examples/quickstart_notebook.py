@@ -25,6 +25,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
@@ -45,9 +46,11 @@ if os.environ.get("RMI_JAX_NOTEBOOK_INSTALL", "yes") == "yes":
     there = {n: importlib.util.find_spec(modules.get(n, n)) is not None for n in needed}
     if not all(there.values()):
         kept = "".join(f"{n}=={version(n)}\n" for n in needed if there[n])
-        Path("kept_versions.txt").write_text(kept)
         missing = [n for n in needed if not there[n]]
-        subprocess.run([*pip, "--constraint", "kept_versions.txt", *missing], check=True)
+        with tempfile.TemporaryDirectory() as folder:
+            constraint = Path(folder, "kept_versions.txt")
+            constraint.write_text(kept)
+            subprocess.run([*pip, "--constraint", str(constraint), *missing], check=True)
 
 sys.path.insert(0, str(checkout / "examples"))  # for the data and the network
 

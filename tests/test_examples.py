@@ -1,9 +1,10 @@
 """The examples run from end to end, for a few steps (`pytest -m examples`)."""
 
-import importlib
+import importlib.util
 import re
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import jupytext
@@ -123,3 +124,53 @@ def test_notebook_is_in_sync_with_its_text_form():
         (c.cell_type, c.source) for c in text.cells
     ], "run `jupytext --sync examples/quickstart_notebook.py`"
     assert not any(cell.get("outputs") for cell in notebook.cells)
+
+
+def installed(monkeypatch, folder, missing=()):
+    """What the notebook's first cell would run, where the modules in `missing` are not there."""
+    text = jupytext.read(EXAMPLES / "quickstart_notebook.py")
+    (cell,) = (c.source for c in text.cells if "GIT_URL =" in c.source)
+    commands = []
+
+    def record(command, check):
+        assert check
+        constraints = [Path(command[i + 1]) for i, c in enumerate(command) if c == "--constraint"]
+        commands.append((command, [file.read_text() for file in constraints]))
+
+    find = importlib.util.find_spec
+    monkeypatch.setattr(subprocess, "run", record)
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name in missing else find(name)
+    )
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    monkeypatch.delenv("RMI_JAX_NOTEBOOK_INSTALL", raising=False)
+    monkeypatch.chdir(folder)
+    exec(compile(cell, "first cell", "exec"), {})
+    return commands, sys.path[0]
+
+
+PIP = [sys.executable, "-m", "pip", "install", "--quiet"]
+
+
+def test_notebook_installs_its_checkout_and_leaves_jax_alone(monkeypatch):
+    commands, path = installed(monkeypatch, EXAMPLES)
+    assert commands == [([*PIP, "--no-deps", str(EXAMPLES.parent)], [])]
+    assert path == str(EXAMPLES)
+
+
+def test_notebook_clones_and_adds_only_what_is_missing(monkeypatch, tmp_path):
+    commands, path = installed(monkeypatch, tmp_path, missing=("optax", "PIL"))
+    (clone, _), (install, no_constraints), (add, (kept,)) = commands
+    checkout = str(tmp_path / "rmi_jax")
+    url = "https://github.com/OWNER/rmi_jax.git"
+    assert clone == ["git", "clone", "--depth", "1", url, checkout]
+    assert install == [*PIP, "--no-deps", checkout]
+    assert no_constraints == []
+    assert add[: len(PIP)] == PIP
+    assert add[-2:] == ["optax", "pillow"]
+    assert len(add) == len(PIP) + 4  # and nothing else but the constraint
+    lines = kept.splitlines()
+    assert f"jax=={version('jax')}" in lines
+    assert not any(line.startswith(("optax", "pillow")) for line in lines)
+    assert path == str(tmp_path / "rmi_jax" / "examples")
+    assert list(tmp_path.iterdir()) == []
