@@ -47,6 +47,15 @@ def records(folder, key):
     return {line["step"]: line[key] for line in lines if key in line}
 
 
+def last_saved(folder):
+    return max(int(p.name) for p in (folder / "checkpoints").glob("*") if p.name.isdigit())
+
+
+def times(folder, last):
+    """How long each step took, up to the last: no two runs of a step agree on that."""
+    return {step: value for step, value in records(folder, "seconds").items() if step <= last}
+
+
 def test_two_processes_train_as_one_and_survive_the_loss_of_either(tmp_path):
     options = (*training.data(tmp_path / "data"), *UNET, "--steps", STEPS, "--keep", STEPS)
     alone, together, cache = tmp_path / "alone", tmp_path / "together", tmp_path / "cache"
@@ -54,16 +63,22 @@ def test_two_processes_train_as_one_and_survive_the_loss_of_either(tmp_path):
 
     options = (*options, "--output", together)
     kill_one(start_pair(*options, cache=cache), 1, together, "3")
-    reached = max(int(p.name) for p in (together / "checkpoints").glob("*") if p.name.isdigit())
+    reached = last_saved(together)
     assert 3 <= reached < STEPS
 
     # On two processes again; this time the one that coordinates is lost.
+    before = times(together, reached)
     pair = start_pair(*options, cache=cache)
     kill_one(pair, 0, together, "8")
     assert not (together / "checkpoints" / str(STEPS)).exists()
+    assert times(together, reached) == before  # these steps were not done again
 
+    reached = last_saved(together)
+    assert reached >= 8
+    before = times(together, reached)
     printed = training.train(*options, cache=cache)  # and to the end on one process
-    assert "going on from step" in printed
+    assert f"going on from step {reached}" in printed
+    assert times(together, reached) == before
     for key in ("loss", "information", "miou"):
         expected, found = records(alone, key), records(together, key)
         # Averages end where a run was interrupted, so not all stand for the same steps.
@@ -85,3 +100,5 @@ def test_wrong_addresses_and_batches_are_refused(tmp_path):
     assert "--batch 3 must be a multiple" in printed
     printed = training.train(*UNET, "--batch", 3, "--output", tmp_path, code=1, devices=2)
     assert "--batch 3 must be a multiple of the 2 devices" in printed
+    printed = training.train(*UNET, "--accumulate", 4, "--output", tmp_path, code=1, devices=2)
+    assert "--batch 4 must be a multiple of the 2 devices times --accumulate 4" in printed
