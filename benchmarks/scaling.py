@@ -3,13 +3,20 @@
 Run as `python -m benchmarks.scaling`. Half of the points fit the model's two rates, the others test
 it. All points are measured in turns; the least time of each is kept, since the machine's other work
 only adds to it.
+
+`python -m benchmarks.scaling --devices` compiles for 1 to 16 virtual devices, runs nothing, and
+prints what the compiler says a device needs, beside the models of docs/scaling.md.
 """
 
+import argparse
+import math
 import time
+from collections.abc import Callable
 from functools import partial
 
 import jax
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import rmi_jax
 from benchmarks.cases import Case, make
@@ -28,12 +35,75 @@ CHECKED = (
     Case((2, 513, 513, 21), 8),
 )
 ROUNDS = 7
+DEVICES = (1, 2, 4, 8, 16)
+BATCH = (16, 257, 257, 21)
+VOLUMES = ((1, 512, 512, 512, 4), (1, 256, 256, 256, 2), (1, 256, 256, 256, 12))
+MB, GIB = 1e6, 2**30
 
 
 def features(case: Case) -> tuple[float, float]:
     """What the two rates multiply: logits, and pixels times classes present."""
     pixels = np.prod(case.shape[:-1])
     return pixels * case.shape[-1], pixels * case.present
+
+
+def batch_model(shape: tuple[int, ...], devices: int) -> float:
+    """Bytes on a device for a batch spread over devices: logits, labels, gradient, temporaries."""
+    pixels, classes = math.prod(shape[:-1]), shape[-1]
+    return (4 * pixels * (2 * classes + 7) + 5 * MB) / devices
+
+
+def volume_model(shape: tuple[int, ...], devices: int) -> float:
+    """The same for a volume whose slices are spread over devices, 2 or more."""
+    slices, pixels, classes = shape[1] / devices, math.prod(shape[2:-1]), shape[-1]
+    return 4 * pixels * (slices * (4 * classes + 7) + 6 * classes + 90)
+
+
+def compiled_batch(shape: tuple[int, ...], devices: int):
+    mesh = Mesh(np.array(jax.devices()[:devices]), ("data",))
+    spread = NamedSharding(mesh, PartitionSpec("data"))
+    step = jax.jit(jax.value_and_grad(partial(rmi_jax.rmi_loss, factor=1)))
+    return step.lower(*abstract(shape, spread)).compile()
+
+
+def compiled_volume(shape: tuple[int, ...], devices: int):
+    mesh = Mesh(np.array(jax.devices()[:devices]), ("slices",))
+    slices = PartitionSpec(None, "slices")
+    options = {"spatial_axis_name": "slices"} if devices > 1 else {}
+
+    def step(logits, labels):
+        return jax.value_and_grad(partial(rmi_jax.rmi_loss, factor=1, **options))(logits, labels)
+
+    if devices > 1:
+        step = jax.shard_map(step, mesh=mesh, in_specs=slices, out_specs=(PartitionSpec(), slices))
+    return jax.jit(step).lower(*abstract(shape, NamedSharding(mesh, slices))).compile()
+
+
+def abstract(shape: tuple[int, ...], sharding: NamedSharding) -> tuple[jax.ShapeDtypeStruct, ...]:
+    """Logits and labels."""
+    return (
+        jax.ShapeDtypeStruct(shape, np.float32, sharding=sharding),
+        jax.ShapeDtypeStruct(shape[:-1], np.int32, sharding=sharding),
+    )
+
+
+def over_devices() -> None:
+    """Prints what a device needs, as the compiler says, for a batch and for shared volumes."""
+    print("| logits | devices | arguments, GiB | all, GiB | model, GiB | ratio |")
+    print("|---|---|---|---|---|---|")
+    rows: list[tuple[tuple[int, ...], Callable, Callable]] = [(BATCH, compiled_batch, batch_model)]
+    rows += [(shape, compiled_volume, volume_model) for shape in VOLUMES]
+    for shape, compiled, model in rows:
+        for devices in DEVICES:
+            memory = compiled(shape, devices).memory_analysis()
+            arguments = memory.argument_size_in_bytes
+            total = arguments + memory.output_size_in_bytes + memory.temp_size_in_bytes
+            expected = (batch_model if devices == 1 else model)(shape, devices)
+            print(
+                f"| {' x '.join(map(str, shape))} | {devices} | {arguments / GIB:.3f} | "
+                f"{total / GIB:.3f} | {expected / GIB:.3f} | {total / expected:.2f} |",
+                flush=True,
+            )
 
 
 def main() -> None:
@@ -74,4 +144,11 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--devices", action="store_true", help="memory against devices")
+    if parser.parse_args().devices:
+        jax.config.update("jax_platforms", "cpu")
+        jax.config.update("jax_num_cpu_devices", max(DEVICES))
+        over_devices()
+    else:
+        main()
