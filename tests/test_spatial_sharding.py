@@ -93,8 +93,8 @@ def check(line):
 
 
 @pytest.mark.parametrize("case", QUICK)
-def test_only_borders_move_and_never_in_a_loop(case):
-    moved = lines(4, "quick")[case, "streaming"]["moved"]
+def test_only_borders_move_and_never_in_a_loop(case, implementation):
+    moved = lines(4, "quick")[case, implementation]["moved"]
     assert "collective-permute" in {name for name, _, _ in moved}
     assert [name for name, _, in_loop in moved if in_loop] == []
     _, (batch, rows, *others, classes), name, options = QUICK[case]
@@ -176,7 +176,7 @@ def test_memory_of_a_device_falls_in_proportion():
     logits = 4 * math.prod(VOLUME)
     assert needed[2] / needed[8] > 3.5
     for devices, size in needed.items():
-        assert size < 7.5 * logits / devices
+        assert size < 6.5 * logits / devices  # measured: 6.0 to 6.1
 
 
 VOLUME = (1, 512, 512, 512, 4)
