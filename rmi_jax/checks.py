@@ -12,7 +12,9 @@ from jax.core import Tracer
 
 # Options are computed with in float32, unless logits are float64: past these they would be
 # infinite, or 0. The largest int is that of JAX without 64-bit types.
-FLOAT32, LARGEST_INT = np.finfo(np.float32), np.iinfo(np.int32).max
+SMALLEST, LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
+LARGEST_INT = np.iinfo(np.int32).max
+LARGEST_WEIGHT = 1e30  # of all pixels together: scatters of more overflow
 
 
 def array(name: str, value) -> None:
@@ -80,6 +82,11 @@ def pixel_weights(name: str, value, expected: Sequence[int]) -> None:
         raise TypeError(f"{name} must be a boolean mask or real weights, got {value.dtype}")
     shape(name, value, expected, "[batch, *spatial]")
     nonnegative(name, value)
+    if not isinstance(value, Tracer) and float(value.max()) * value.size > LARGEST_WEIGHT:
+        raise ValueError(
+            f"{name} must be at most {LARGEST_WEIGHT} / {value.size} pixels, got values up to "
+            f"{float(value.max())}; divide it by its mean"
+        )
 
 
 def unit_interval(name: str, value) -> None:
@@ -107,12 +114,20 @@ def counts(name: str, value, remedy: str) -> None:
     nonnegative(name, value)
 
 
+def parts(name: str, value, remedy: str) -> None:
+    """Raises ValueError if an even column of a concrete ``value`` exceeds the odd one after it."""
+    if not isinstance(value, Tracer) and bool((value[:, ::2] > value[:, 1::2]).any()):
+        raise ValueError(
+            f"{name} must not have a part that exceeds its whole, got {value.tolist()}; {remedy}"
+        )
+
+
 def nonnegative(name: str, value) -> None:
     """Raises ValueError if a concrete ``value`` has a negative, infinite or NaN entry."""
     if isinstance(value, Tracer):
         return
     # Both: in bfloat16 and float16 the largest float32 is itself infinite.
-    finite = (value < np.inf) & (value <= float(FLOAT32.max))
+    finite = (value < np.inf) & (value <= LARGEST)
     if not bool(((value >= 0) & finite).all()):
         raise ValueError(
             f"{name} must be finite and not negative, got values from {float(value.min())} to "
@@ -178,8 +193,8 @@ def scalar(name: str, value, *, positive: bool = False) -> None:
     elif isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a real number, got {_describe(value)}")
     number = float(value)
-    least = FLOAT32.tiny if positive else 0
-    if not least <= number <= FLOAT32.max:
+    least = SMALLEST if positive else 0
+    if not least <= number <= LARGEST:
         bound = "positive" if positive else "not negative"
         raise ValueError(f"{name} must be finite and {bound} in float32, got {number}")
 

@@ -12,7 +12,6 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 
 from rmi_jax import checks
 
@@ -176,12 +175,13 @@ def _class_maps(
     return predictions, labels, valid & where
 
 
-def _narrow(maps: jax.Array, num_classes: int) -> jax.Array:
+def _narrow(maps: jax.Array | np.ndarray, num_classes: int) -> jax.Array:
     """Class maps as int32; a 64-bit class that does not fit stays outside the classes."""
     if maps.dtype.itemsize == 8:
         # On the host where it is: on its way to JAX it would wrap around to another class.
+        lowest = 0 if maps.dtype.kind == "u" else -1
         clip = np.clip if isinstance(maps, np.ndarray) else jnp.clip
-        maps = clip(maps, 0 if maps.dtype.kind == "u" else -1, num_classes)
+        maps = clip(maps, lowest, num_classes)
     return jnp.asarray(maps, jnp.int32)
 
 
@@ -190,8 +190,8 @@ def _near(mask: jax.Array, distance: float) -> jax.Array:
     axes = mask.ndim - 1
     # A ball reaches no further than the image does.
     reach = [min(int(distance), side - 1) for side in mask.shape[1:]]
-    steps = np.indices([2 * r + 1 for r in reach]).T - reach
-    ball = (steps.T**2).sum(0) <= distance**2
+    steps = np.ogrid[tuple(slice(-r, r + 1) for r in reach)]
+    ball = np.less_equal(sum(step**2 for step in steps), distance**2)
     # 0 and 1 are exact in every precision a device may choose, and the threshold forgives the sum.
     hits = jax.lax.conv_general_dilated(
         mask[:, None].astype(jnp.float32),
@@ -224,11 +224,7 @@ def _columns(counts: jax.Array) -> tuple[jax.Array, ...]:
             "use what boundary_counts returns, or sums of it"
         )
     # A confusion matrix of 6 classes has this shape as well.
-    if not isinstance(counts, Tracer) and bool((counts[:, ::2] > counts[:, 1::2]).any()):
-        raise ValueError(
-            f"counts must be boundary counts, in which no part exceeds its whole, got {counts}; "
-            "use what boundary_counts returns, or sums of it"
-        )
+    checks.parts("counts", counts, "use what boundary_counts returns, or sums of it")
     return tuple(jnp.asarray(counts, jnp.float32).T)
 
 

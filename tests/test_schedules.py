@@ -18,20 +18,3 @@ def test_warmup_schedule(warmup, transition, final):
     assert np.all((weights >= 0) & (weights <= 1))
     np.testing.assert_allclose(weights[warmup + transition :], final, atol=1e-6)
     np.testing.assert_allclose(jax.jit(jax.vmap(schedule))(steps), weights, rtol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("args", "options", "error", "message"),
-    [
-        ((-1, 5), {}, ValueError, "warmup_steps"),
-        ((1.5, 5), {}, TypeError, "warmup_steps"),
-        ((1, 0), {}, ValueError, "transition_steps must be at least 1, got 0"),
-        ((1, 2.0), {}, TypeError, "transition_steps"),
-        ((1, 5), {"final_weight": -0.1}, ValueError, "final_weight"),
-        ((1, 5), {"final_weight": 1.1}, ValueError, "final_weight"),
-        ((1, 5), {"final_weight": "half"}, TypeError, "final_weight"),
-    ],
-)
-def test_misuse(args, options, error, message):
-    with pytest.raises(error, match=message):
-        rmi_jax.warmup_schedule(*args, **options)

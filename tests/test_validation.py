@@ -3,17 +3,26 @@
 A message names the argument, what it got and what would work; the table spells out all three.
 """
 
+import inspect
+from functools import partial
+from operator import attrgetter
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import rmi_jax
+from rmi_jax import metrics
 
 SHAPE = (2, 9, 8, 3)
 MAPS = np.random.default_rng(0).uniform(0.1, 0.9, SHAPE).astype("float32")
 LABELS = np.zeros(SHAPE[:-1], "int32")
 KEY = jax.random.key(0)
+# What the metrics count for two classes: predictions that are right, and some that are not.
+MATRIX = np.array([[50, 2], [3, 89]])
+BOUNDARIES = np.array([[4, 6, 3, 5, 2, 9], [4, 4, 4, 4, 7, 7]])
+CLASSES = {"predictions": LABELS, "labels": LABELS, "num_classes": 3}
 
 ARGUMENTS = {
     "rmi_loss": {"logits": MAPS, "labels": LABELS},
@@ -22,12 +31,27 @@ ARGUMENTS = {
     "region_mutual_information": {"probs": MAPS, "targets": MAPS},
     "extract_regions": {"maps": MAPS, "region_size": 3},
     "downsample": {"maps": MAPS, "factor": 2},
+    "warmup_schedule": {"warmup_steps": 30, "transition_steps": 10},
+    "metrics.confusion_matrix": CLASSES,
+    "metrics.iou": {"matrix": MATRIX},
+    "metrics.mean_iou": {"matrix": MATRIX},
+    "metrics.dice": {"matrix": MATRIX},
+    "metrics.boundary_counts": {**CLASSES, "tolerance": 2},
+    "metrics.boundary_f1": {"counts": BOUNDARIES},
+    "metrics.boundary_iou": {"counts": BOUNDARIES},
 }
 SOFT = ("soft_rmi_loss",)
 LOSSES = ("rmi_loss", "soft_rmi_loss")
 TERMS = ("region_information_loss", "region_mutual_information")
 ALL = LOSSES + TERMS
-EXTRACT, DOWNSAMPLE = ("extract_regions",), ("downsample",)
+EXTRACT, DOWNSAMPLE, SCHEDULE = ("extract_regions",), ("downsample",), ("warmup_schedule",)
+MATRICES = ("metrics.iou", "metrics.mean_iou", "metrics.dice")
+CONTOURS = ("metrics.boundary_f1", "metrics.boundary_iou")
+BOUNDARY = ("metrics.boundary_counts",)
+COUNTS = ("metrics.confusion_matrix", *BOUNDARY)
+
+
+EIGHT_BITS = jnp.asarray(MAPS).astype(jnp.float8_e4m3fn)
 
 
 def full(value, shape=SHAPE[:-1], dtype="float32"):
@@ -42,6 +66,9 @@ def maps_rows(functions, name):
         (functions, {name: MAPS.astype("int32")}, TypeError, [name, "int32", "astype"]),
         (functions, {name: MAPS.astype("complex64")}, TypeError, [name, "complex64", "astype"]),
         (functions, {name: MAPS > 0.5}, TypeError, [name, "bool", "astype"]),
+        (functions, {name: EIGHT_BITS}, TypeError, [name, "float8", "astype"]),
+        (functions, {name: MAPS.astype(">f4")}, TypeError, [name, ">f4", "astype('float32')"]),
+        (functions, {name: np.ma.array(MAPS)}, TypeError, [name, "masked array", "where"]),
         (functions, {name: MAPS[0, 0]}, ValueError, [name, "(8, 3)", "spatial"]),
         (functions, {name: MAPS[None, None]}, ValueError, [name, "(1, 1, 2, 9, 8, 3)", "spatial"]),
         (functions, {name: MAPS[:0]}, ValueError, [name, "(0, 9, 8, 3)", "empty"]),
@@ -62,6 +89,49 @@ def sides_rows(functions, name):
         (functions, {name: (1,)}, ValueError, [name, "(1,)", "one int per spatial axis (2"]),
         (functions, {name: (1, 1, 1)}, ValueError, [name, "(1, 1, 1)", "one int per spatial axis"]),
         (functions, {name: ()}, ValueError, [name, "()", "one int per spatial axis"]),
+        (functions, {name: 2**31}, ValueError, [name, "2147483648", "at most 2147483647"]),
+    ]
+
+
+def steps_rows(functions, name):
+    """What can be wrong with a static number."""
+    return [
+        (functions, {name: 1.5}, TypeError, [name, "1.5", "must be an int"]),
+        (functions, {name: "3"}, TypeError, [name, "'3'", "must be an int"]),
+        (functions, {name: None}, TypeError, [name, "None", "must be an int"]),
+        (functions, {name: True}, TypeError, [name, "True", "must be an int"]),
+        (functions, {name: [3]}, TypeError, [name, "[3]", "must be an int"]),
+        (functions, {name: float("nan")}, TypeError, [name, "nan", "must be an int"]),
+        (functions, {name: 10**12}, ValueError, [name, "1000000000000", "at most"]),
+    ]
+
+
+def classes_rows(functions, name):
+    """What can be wrong with a class map."""
+    return [
+        (functions, {name: MAPS[..., 0]}, TypeError, [name, "float32", "argmax"]),
+        (functions, {name: LABELS > 0}, TypeError, [name, "bool", "integers"]),
+        (functions, {name: LABELS.tolist()}, TypeError, [name, "list", "asarray"]),
+        (functions, {name: LABELS.astype(">i4")}, TypeError, [name, ">i4", "astype('int32')"]),
+        (functions, {name: np.ma.array(LABELS)}, TypeError, [name, "masked array", "where"]),
+        (functions, {name: None}, TypeError, [name, "NoneType", "asarray"]),
+    ]
+
+
+def counts_rows(functions, name, origin):
+    """What can be wrong with counts."""
+    good = ARGUMENTS[functions[0]][name]
+    return [
+        (functions, {name: good.tolist()}, TypeError, [name, "list", "asarray"]),
+        (functions, {name: None}, TypeError, [name, "NoneType", "asarray"]),
+        (functions, {name: good > 3}, TypeError, [name, "bool", origin]),
+        (functions, {name: good + 0j}, TypeError, [name, "complex128", origin]),
+        (functions, {name: good - 10}, ValueError, [name, "-", "not negative"]),
+        (functions, {name: good * np.nan}, ValueError, [name, "nan", "finite"]),
+        (functions, {name: good * np.inf}, ValueError, [name, "inf", "finite"]),
+        (functions, {name: good[0]}, ValueError, [name, str(good[0].shape), origin]),
+        (functions, {name: good[:, 1:]}, ValueError, [name, str(good[:, 1:].shape), origin]),
+        (functions, {name: good[:0]}, ValueError, [name, str(good[:0].shape), origin]),
     ]
 
 
@@ -72,6 +142,7 @@ def real_rows(functions, name):
         (functions, {name: np.float32(np.nan)}, ValueError, [name, "nan", "finite"]),
         (functions, {name: float("inf")}, ValueError, [name, "inf", "finite"]),
         (functions, {name: jnp.float32(-2)}, ValueError, [name, "-2.0"]),
+        (functions, {name: 1e39}, ValueError, [name, "1e+39", "float32"]),
         (functions, {name: "0.5"}, TypeError, [name, "'0.5'", "real number"]),
         (functions, {name: 1j}, TypeError, [name, "1j", "real number"]),
         (functions, {name: np.complex64(1)}, ValueError, [name, "complex64", "real scalar"]),
@@ -113,6 +184,14 @@ MISUSE = [
     ),
     (LOSSES[:1], {"labels": LABELS > 0}, TypeError, ["labels", "bool", "integers"]),
     (LOSSES[:1], {"labels": LABELS.tolist()}, TypeError, ["labels", "list", "asarray"]),
+    (LOSSES[:1], {"labels": np.ma.array(LABELS)}, TypeError, ["labels", "masked", "where"]),
+    (LOSSES[:1], {"labels": LABELS.astype(">i2")}, TypeError, ["labels", ">i2", "'int16'"]),
+    (
+        LOSSES[:1],
+        {"labels": jnp.asarray(LABELS).astype(jnp.int4)},
+        TypeError,
+        ["labels", "int4", "integers"],
+    ),
     (LOSSES[:1], {"labels": MAPS.astype(int)}, ValueError, ["labels", str(SHAPE), "(2, 9, 8)"]),
     (LOSSES[:1], {"labels": LABELS[:, 1:]}, ValueError, ["labels", "(2, 8, 8)", "(2, 9, 8)"]),
     (
@@ -143,10 +222,15 @@ MISUSE = [
         TypeError,
         ["class_weights", "complex64", "real"],
     ),
+    (LOSSES, {"class_weights": (1, 1, 1e39)}, ValueError, ["class_weights", "1e+39", "finite"]),
+    (LOSSES, {"class_weights": np.ma.ones(3)}, TypeError, ["class_weights", "masked array"]),
     *choice_rows(LOSSES, "reduction", ("mean", "none"), "sum", "Mean"),
     *choice_rows(LOSSES, "activation", ("sigmoid", "softmax"), "relu", "identity"),
     *switch_rows(LOSSES, "has_aux"),
-    (LOSSES, {"axis_name": 3}, TypeError, ["axis_name", "3"]),
+    (LOSSES, {"axis_name": 3}, TypeError, ["axis_name", "3", "name of a mesh axis"]),
+    (LOSSES, {"axis_name": ("data", 3)}, TypeError, ["axis_name", "3", "tuple of names"]),
+    (LOSSES, {"axis_name": "data"}, ValueError, ["axis_name", "'data'", "shard_map"]),
+    (LOSSES, {"axis_name": ("data",)}, ValueError, ["axis_name", "'data'", "shard_map"]),
     # The region term.
     *sides_rows(ALL, "region_size"),
     *sides_rows(ALL, "dilation"),
@@ -190,17 +274,24 @@ MISUSE = [
     *choice_rows(ALL, "implementation", ("patches", "streaming"), "fast", "Patches"),
     *real_rows(ALL, "jitter"),
     (ALL, {"jitter": 0.0}, ValueError, ["jitter", "0.0", "positive"]),
+    (ALL, {"jitter": 1e-50}, ValueError, ["jitter", "1e-50", "positive in float32"]),
     (ALL, {"where": full(True)[:1]}, ValueError, ["where", "(1, 9, 8)", "(2, 9, 8)"]),
     (ALL, {"where": full(1, SHAPE)}, ValueError, ["where", str(SHAPE), "(2, 9, 8)"]),
     (ALL, {"where": full(True).tolist()}, TypeError, ["where", "list", "asarray"]),
     (ALL, {"where": full(1, dtype="complex64")}, TypeError, ["where", "complex64", "mask"]),
     (ALL, {"where": full(-1)}, ValueError, ["where", "-1.0", "negative"]),
     (ALL, {"where": full(np.nan)}, ValueError, ["where", "nan", "finite"]),
+    (ALL, {"where": full(np.inf)}, ValueError, ["where", "inf", "finite"]),
+    (ALL, {"where": full(1e38)}, ValueError, ["where", "e+37", "divide"]),
+    (ALL, {"where": np.ma.array(full(1))}, TypeError, ["where", "masked array"]),
     *switch_rows(LOSSES + TERMS[:1], "zero_floor"),
     *switch_rows(TERMS[1:], "normalize"),
     (ALL, {"region_key": 0}, TypeError, ["region_key", "int 0", "jax.random.key"]),
     (ALL, {"region_key": full(0)}, TypeError, ["region_key", "jax.random.key"]),
     (ALL, {"region_key": jax.random.split(KEY, 2)}, TypeError, ["region_key", "jax.random.key"]),
+    (ALL, {"spatial_axis_name": 3}, TypeError, ["spatial_axis_name", "3", "mesh axis"]),
+    (ALL, {"spatial_axis_name": ("a", "b")}, TypeError, ["spatial_axis_name", "'b'", "one mesh"]),
+    (ALL, {"spatial_axis_name": "rows"}, ValueError, ["spatial_axis_name", "'rows'", "leave it"]),
     (ALL, {"axis": 0}, ValueError, ["axis", "got 0", "batch"]),
     (ALL, {"axis": -4}, ValueError, ["axis", "got -4", "batch"]),
     (ALL, {"axis": 4}, ValueError, ["axis", "got 4", "4-D"]),
@@ -223,8 +314,54 @@ MISUSE = [
     *choice_rows(DOWNSAMPLE, "method", ("avg", "max", "interpolate", "nearest"), "mean"),
     (DOWNSAMPLE, {"where": full(1)}, TypeError, ["where", "float32", "boolean"]),
     (DOWNSAMPLE, {"where": full(True, SHAPE, bool)}, ValueError, ["where", str(SHAPE)]),
-    # Names that do not exist are Python's own business, but must not pass.
-    (tuple(ARGUMENTS), {"radius": 3}, TypeError, ["radius", "unexpected keyword"]),
+    # The schedule.
+    *steps_rows(SCHEDULE, "warmup_steps"),
+    *steps_rows(SCHEDULE, "transition_steps"),
+    (SCHEDULE, {"warmup_steps": -1}, ValueError, ["warmup_steps", "got -1", "at least 0"]),
+    (SCHEDULE, {"transition_steps": 0}, ValueError, ["transition_steps", "got 0", "at least 1"]),
+    *real_rows(SCHEDULE, "final_weight"),
+    (SCHEDULE, {"final_weight": 1.1}, ValueError, ["final_weight", "1.1", "at most 1"]),
+    (SCHEDULE, {"final_weight": None}, TypeError, ["final_weight", "None", "real number"]),
+    # The metrics.
+    *classes_rows(COUNTS, "predictions"),
+    *classes_rows(COUNTS, "labels"),
+    (COUNTS, {"predictions": LABELS[:1]}, ValueError, ["predictions", "(1, 9, 8)", "(2, 9, 8)"]),
+    (COUNTS, {"labels": LABELS[..., None]}, ValueError, ["labels", "(2, 9, 8, 1)", "(2, 9, 8)"]),
+    (
+        COUNTS,
+        {"predictions": LABELS[0, 0], "labels": LABELS[0, 0]},
+        ValueError,
+        ["labels", "(8,)", "[batch, *spatial]"],
+    ),
+    (
+        COUNTS,
+        {"predictions": LABELS[:0], "labels": LABELS[:0]},
+        ValueError,
+        ["labels", "(0, 9, 8)", "empty"],
+    ),
+    *steps_rows(COUNTS, "num_classes"),
+    (COUNTS, {"num_classes": 0}, ValueError, ["num_classes", "got 0", "at least 1"]),
+    (COUNTS[:1], {"num_classes": 50_000}, ValueError, ["num_classes", "50000", "at most 46340"]),
+    (COUNTS, {"where": LABELS}, TypeError, ["where", "int32", "where > 0"]),
+    (COUNTS, {"where": full(1)}, TypeError, ["where", "float32", "where > 0"]),
+    (COUNTS, {"where": full(True).tolist()}, TypeError, ["where", "list", "asarray"]),
+    (
+        COUNTS,
+        {"where": full(True, (2, 9, 1), bool)},
+        ValueError,
+        ["where", "(2, 9, 1)", "(2, 9, 8)"],
+    ),
+    *real_rows(BOUNDARY, "tolerance"),
+    (BOUNDARY, {"tolerance": 0.9}, ValueError, ["tolerance", "0.9", "at least 1"]),
+    (BOUNDARY, {"tolerance": None}, TypeError, ["tolerance", "None", "real number"]),
+    *counts_rows(MATRICES, "matrix", "confusion_matrix"),
+    *counts_rows(CONTOURS, "counts", "boundary_counts"),
+    (CONTOURS, {"counts": np.eye(6)}, ValueError, ["counts", "1.0", "boundary_counts"]),
+    # Names that do not exist are Python's own business, but must not pass; nor those of PyTorch.
+    *(
+        (tuple(ARGUMENTS), {name: 3}, TypeError, [name, "unexpected keyword"])
+        for name in ("radius", "rmi_radius", "rmi_pool_size", "ignore_index", "loss_weight_lambda")
+    ),
 ]
 
 
@@ -245,27 +382,62 @@ ROWS = [
     ("name", "change", "exception", "fragments"), ROWS, ids=[row_id(row) for row in ROWS]
 )
 def test_misuse_raises_a_helpful_message(name, change, exception, fragments):
-    arguments = {**ARGUMENTS[name], **change}
-    positional = [arguments.pop(argument) for argument in ARGUMENTS[name]]
     with pytest.raises(exception) as raised:
-        getattr(rmi_jax, name)(*positional, **arguments)
+        attrgetter(name)(rmi_jax)(**ARGUMENTS[name] | change)
     message = str(raised.value)
     assert type(raised.value) is exception
     assert [part for part in fragments if part not in message] == [], message
 
 
-@pytest.mark.parametrize("name", ["region_size", "dilation", "factor", "region_stride", "axis"])
-@pytest.mark.parametrize("function", ALL)
-def test_a_traced_value_where_a_static_one_is_needed(function, name):
-    positional = ARGUMENTS[function].values()
+def public_functions():
+    for module, prefix in ((rmi_jax, ""), (metrics, "metrics.")):
+        for name, function in inspect.getmembers(module, inspect.isfunction):
+            if not name.startswith("_"):
+                yield prefix + name, function
 
-    def loss_fn(value):
-        return getattr(rmi_jax, function)(*positional, **{name: value})
+
+def test_the_table_has_every_argument_of_every_public_function():
+    arguments = {
+        (name, argument)
+        for name, function in public_functions()
+        for argument in inspect.signature(function).parameters
+    }
+    assert len({name for name, _ in arguments}) == len(ARGUMENTS)
+    assert (
+        arguments - {(name, argument) for name, change, *_ in ROWS for argument in change} == set()
+    )
+
+
+@pytest.mark.parametrize("name", ARGUMENTS)
+def test_options_must_be_named(name):
+    parameters = inspect.signature(attrgetter(name)(rmi_jax)).parameters.values()
+    positional = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
+    assert set(positional) <= set(ARGUMENTS[name])
+    with pytest.raises(TypeError, match="positional argument"):
+        attrgetter(name)(rmi_jax)(*(ARGUMENTS[name][one] for one in positional), 1)
+
+
+STATIC = [
+    *((name, option) for name in ALL for option in ("region_size", "dilation", "factor")),
+    *((name, option) for name in ALL for option in ("region_stride", "axis")),
+    *((*EXTRACT, option) for option in ("region_size", "dilation", "stride")),
+    (*DOWNSAMPLE, "factor"),
+    *((*SCHEDULE, option) for option in ("warmup_steps", "transition_steps")),
+    *((name, "num_classes") for name in COUNTS),
+    (*BOUNDARY, "tolerance"),
+]
+
+
+@pytest.mark.parametrize(("function", "name"), STATIC)
+def test_a_traced_value_where_a_static_one_is_needed(function, name):
+    def call(value):
+        return attrgetter(function)(rmi_jax)(**ARGUMENTS[function] | {name: value})
 
     with pytest.raises(TypeError) as raised:
-        jax.eval_shape(loss_fn, 2)
+        jax.eval_shape(call, 2)
     assert name in str(raised.value)
     assert "static" in str(raised.value)
+    assert "JitTracer" in str(raised.value) or "int32" in str(raised.value)
 
 
 @pytest.mark.parametrize("function", LOSSES)
@@ -278,4 +450,24 @@ def test_a_traced_switch(function, name):
 
 @pytest.mark.parametrize("function", ARGUMENTS)
 def test_the_arguments_of_the_table_are_valid(function):
-    jax.eval_shape(lambda: getattr(rmi_jax, function)(*ARGUMENTS[function].values()))
+    made = attrgetter(function)(rmi_jax)
+    if function == "warmup_schedule":
+        assert made(**ARGUMENTS[function])(0) == 1
+    else:
+        jax.eval_shape(lambda: made(**ARGUMENTS[function]))
+
+
+def test_counts_may_be_traced():
+    """Nothing is known of their values then, and nothing is refused."""
+    assert jax.jit(metrics.mean_iou)(MATRIX).shape == ()
+    assert jax.jit(metrics.boundary_f1)(BOUNDARIES).shape == (2,)
+
+
+@pytest.mark.parametrize("function", [TERMS[0], *EXTRACT, *DOWNSAMPLE])
+def test_an_int_may_be_an_array_without_axes(function):
+    name = "factor" if function in DOWNSAMPLE else "region_size"
+    shapes = [
+        jax.eval_shape(partial(attrgetter(function)(rmi_jax), **ARGUMENTS[function] | {name: two}))
+        for two in (2, np.int64(2), np.array(2))
+    ]
+    assert shapes[0] == shapes[1] == shapes[2]
