@@ -1,11 +1,26 @@
 """Fixtures shared by all tests."""
 
 import contextlib
+import os
+import random
 
 import jax
 import pytest
 
 IMPLEMENTATIONS = ("patches", "streaming")
+SEED = "RMI_JAX_SEED"  # of the inputs that the long tests of properties search
+
+
+def pytest_configure():
+    # Here, so that all processes of pytest-xdist have the same.
+    os.environ.setdefault(SEED, str(random.randrange(10**6)))
+
+
+def pytest_terminal_summary(terminalreporter):
+    found = [dict(report.user_properties) for report in terminalreporter.getreports("")]
+    examples = sum(properties.get("examples", 0) for properties in found)
+    if examples:
+        terminalreporter.write_line(f"properties: {examples} examples, {SEED}={os.environ[SEED]}")
 
 
 def enable_x64(enabled=True):

@@ -15,6 +15,12 @@ GRAD = {"float64": 1e-8, "float32": 1e-3, "bfloat16": 4e-3, "float16": 1e-3}
 GOLDEN_VALUE = {"float64": 1e-6, "float32": 1e-4}
 GOLDEN_GRAD = {"float64": 1e-5, "float32": 1e-3}
 
+# Properties meet every magnitude, losses of 1e30 and gradients of zero: errors are in norm and
+# relative to max(1, norm).
+PROPERTY = {"float64": 1e-8}
+# Against finite differences of the fourth order, likewise.
+DIFFERENCE = {"float64": 1e-6}
+
 
 def assert_value(actual, expected, dtype, table=VALUE):
     """Asserts that all values agree to the tolerance of ``dtype``, absolutely."""
@@ -33,4 +39,13 @@ def assert_grad(actual, expected, dtype, table=GRAD):
     norm = np.linalg.norm(expected)
     assert norm > 0, "an expected gradient of zero makes a relative comparison empty"
     error = np.linalg.norm(actual - expected) / norm
+    assert error <= table[str(dtype)], f"off by {error:.3g}, allowed {table[str(dtype)]:.3g}"
+
+
+def assert_close(actual, expected, dtype, table=PROPERTY):
+    """Asserts that arrays agree in norm, relative to max(1, norm of the expected one)."""
+    actual, expected = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
+    assert actual.shape == expected.shape
+    assert np.all(np.isfinite(actual)), "not finite"
+    error = np.linalg.norm(actual - expected) / max(1, np.linalg.norm(expected))
     assert error <= table[str(dtype)], f"off by {error:.3g}, allowed {table[str(dtype)]:.3g}"
