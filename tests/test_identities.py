@@ -14,6 +14,7 @@ from inputs import SHAPES, example, smooth
 from tolerances import assert_grad, assert_value
 
 import rmi_jax
+from rmi_jax import strips
 
 DTYPES = ["float64", "float32"]
 REGION_SIZE = {1: 3, 2: 3, 3: (2, 1, 3)}
@@ -114,7 +115,40 @@ def test_scaling_all_weights_is_a_change_of_jitter(implementation, x64):
     )
 
 
+def test_a_maximum_is_that_of_the_valid_pixels():
+    maps = np.array([[-3.0, -1.0, 5.0, -2.0, 4.0, 7.0]], "float32")[..., None]
+    where = np.array([[True, True, False, False, False, True]])
+    cells = rmi_jax.downsample(maps, 2, method="max", where=where)
+    # Windows start one pixel outside; one without valid pixels is 0.
+    np.testing.assert_array_equal(cells[0, :, 0], [-3, -1, 0, 7])
+
+
+def test_a_class_that_fills_the_image_varies_among_padded_zeros():
+    # In the authors' way the windows count what is outside the image as zeros.
+    data = example(1)
+    labels = np.full_like(data.labels, 1)
+    options = {"factor": 2, "ignored": "zero"}
+    expected = oracle.region_loss(data.probs, oracle.one_hot(labels, 3)[0], None, **options).loss
+    assert np.all(expected[:, 1] > 0)
+
+    @quick_jit
+    def run(logits):
+        return rmi_jax.rmi_loss(logits, labels, has_aux=True, **options)[1].rmi
+
+    assert_value(run(data.logits.astype("float32")), expected.mean(axis=0), "float32")
+
+
 # --- Images, classes and directions.
+
+
+def test_classes_keep_their_order_whichever_are_present(x64):
+    # Of three classes the first is absent: the two others move up by one, which is no exchange.
+    data = example(1)
+    targets = np.array(data.targets)
+    targets[..., 0] = 0
+    values, _ = region_terms(factor=1, region_size=2)(data.probs, targets)
+    expected = oracle.region_loss(data.probs, targets, None, factor=1, region_size=2)
+    assert_value(values, expected.loss, "float64")
 
 
 @pytest.mark.parametrize(("ndim", "dtype"), [(1, "float64"), (2, "float64"), (3, "float32")])
@@ -375,6 +409,28 @@ def test_mutual_information(ndim, dtype, implementation, precision):
     assert_value(backward, forward, dtype)
 
 
+def test_gradients_of_mutual_information_are_finite_differences(implementation, x64):
+    data = example(1)
+    directions = np.random.default_rng(0).normal(size=(2, *data.probs.shape))
+
+    @quick_jit
+    @partial(jax.value_and_grad, argnums=(0, 1))
+    def run(probs, targets):
+        return rmi_jax.region_mutual_information(
+            probs, targets, factor=1, implementation=implementation
+        ).sum()
+
+    step, (u, v) = 1e-6, directions
+    targets = np.clip(data.targets, 0.01, 0.99)
+    _, grads = run(data.probs, targets)
+    for i, (by_probs, by_targets) in enumerate(((u, 0 * v), (0 * u, v))):
+        ahead, behind = (
+            run(data.probs + h * by_probs, targets + h * by_targets)[0] for h in (step, -step)
+        )
+        slope = np.sum(grads[i] * directions[i])
+        np.testing.assert_allclose(slope, (ahead - behind) / (2 * step), rtol=1e-5)
+
+
 def test_independent_noise_shares_d_over_2n(implementation):
     rng = np.random.default_rng(0)
     size, shape = 2, (4, 24, 22, 4)
@@ -495,6 +551,22 @@ def test_thinned_scatters_average_to_the_full_one(ndim, implementation, x64):
     np.testing.assert_allclose(np.mean(scatters, axis=0), expected, rtol=1e-5)
     # They are not all alike: it is the average that is right.
     assert np.max(np.std(scatters, axis=0) / expected) > 0.01
+
+
+def test_strips_of_any_height_give_the_same(monkeypatch, x64):
+    data = example(1)
+    weights = np.ones_like(data.weights)
+    weights[:, :15] = data.weights[:, :15]
+    options = {"factor": 1, "region_size": 2, "region_stride": 2}
+    expected, expected_grads = region_terms(**options)(data.probs, data.targets, weights)
+    # 18 positions in strips of 4: the last one shares two with the strip before it.
+    position_bytes = 2 * 2 * 2 * 8
+    monkeypatch.setattr(strips, "_STRIP_BYTES", {})
+    monkeypatch.setattr(strips, "_STRIP_BYTES_ACCELERATOR", 4 * position_bytes)
+    values, grads = region_terms(**options)(data.probs, data.targets, weights)
+    assert_value(values, expected, "float64")
+    for grad, expected_grad in zip(grads, expected_grads, strict=True):
+        assert_grad(grad, expected_grad, "float64")
 
 
 def test_thinned_losses_are_nearly_the_full_one(implementation):

@@ -12,6 +12,7 @@ from inputs import example
 from tolerances import assert_grad, assert_value
 
 import rmi_jax
+from rmi_jax.activations import sigmoid
 
 DATA = example(2)
 CLASS_WEIGHTS = np.array([0.5, 2.0, 0.0])
@@ -165,6 +166,21 @@ def test_zero_floor(implementation):
     assert np.all(np.delete(np.asarray(terms), 5) > 0)
 
 
+def test_the_floor_follows_the_weights_of_the_scales():
+    data = example(1)
+
+    @quick_jit
+    def run(probs, targets):
+        options = {"factor": (1, 2), "scale_weights": (0.25, 2.0), "region_size": 2}
+        return [
+            rmi_jax.region_information_loss(probs, targets, zero_floor=zero_floor, **options)
+            for zero_floor in (False, True)
+        ]
+
+    raw, above = run(data.probs.astype("float32"), data.targets.astype("float32"))
+    assert_value(raw - above, np.full((2, 3), 2.25 * np.log(5e-4) / 2), "float32")
+
+
 @pytest.mark.parametrize("ignored", ["exclude", "zero"])
 def test_a_fully_ignored_image_costs_nothing(ignored, implementation):
     labels = np.array(DATA.labels)
@@ -271,6 +287,13 @@ def test_the_region_term_is_even(implementation):
         )
 
     assert_value(loss_fn(-LOGITS), loss_fn(LOGITS), "float32")
+
+
+def test_the_sigmoid_keeps_its_derivative_where_it_is_near_1():
+    logits = np.array([-40, -20, -3, 0, 3, 20, 40], "float32")
+    small = np.exp(-np.abs(logits.astype("float64")))
+    slopes = jax.vmap(jax.grad(sigmoid))(logits)
+    np.testing.assert_allclose(slopes, small / (1 + small) ** 2, rtol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16", "float16"])
