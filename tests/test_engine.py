@@ -18,7 +18,7 @@ from inputs import example, smooth
 from tolerances import GRAD, VALUE, assert_grad, assert_value
 
 import rmi_jax
-from rmi_jax import streaming
+from rmi_jax import gaussian, streaming
 
 ALPHA, DIM = 5e-4, 9
 VOC = (2, 513, 513, 21)
@@ -171,6 +171,14 @@ def test_second_pass_runs_where_needed_only(request):
             continue
         for ours, theirs in zip(both[name], first[name], strict=True):
             np.testing.assert_array_equal(ours, theirs, err_msg=name)
+
+
+def test_pivots_that_rounding_took_are_lifted_to_their_floor():
+    # In float32 this is all ones times 1e8: one column explains the others, and nothing is left.
+    a = np.full((3, 3), 1e8, "float32") + np.float32(ALPHA) * np.eye(3, dtype="float32")
+    expected = np.diag([1e4, ALPHA**0.5, ALPHA**0.5])
+    expected[:, 0] = 1e4
+    np.testing.assert_allclose(gaussian.cholesky(a, ALPHA), expected, rtol=1e-6)
 
 
 def test_gradient_is_bounded():
