@@ -24,7 +24,11 @@ LABELS = {
 }
 # x axis, the cases, and what x is in the case
 PLOTS = {
-    "resolution": ("side of the image, pixels", ["voc-3-129", "voc-3-257", "voc-3"], "side"),
+    "resolution": (
+        "side of the image, pixels",
+        ["voc-3-129", "voc-3-257", "voc-3", "voc-3-1025"],
+        "side",
+    ),
     "classes": ("classes present", ["voc-3", "voc-8", "voc-21"], "present"),
 }
 
