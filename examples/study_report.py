@@ -107,7 +107,8 @@ def print_tables(runs: list[dict]) -> None:
     console = Console(soft_wrap=True, markup=False, highlight=False)
     for task in dict.fromkeys(r["task"] for r in runs):
         lines = rows(runs, task)
-        console.print(f"\n{task}, {runs[0]['steps']} steps\n")
+        (steps,) = {r["steps"] for r in runs if r["task"] == task}
+        console.print(f"\n{task}, {steps} steps\n")
         for cells in (HEADINGS, ("---", *["--:"] * (len(HEADINGS) - 1)), *lines):
             console.print("| " + " | ".join(cells) + " |")
 
