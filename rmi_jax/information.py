@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from rmi_jax import checks
+from rmi_jax import array_checks, checks
 from rmi_jax.options import (
     Factor,
     RegionOptions,
@@ -178,10 +178,10 @@ def _read(
 ) -> tuple[tuple[jax.Array, jax.Array, jax.Array | None], RegionOptions]:
     maps = []
     for name, value in (("probs", probs), ("targets", targets)):
-        checks.floating(name, value)
-        checks.spatial_ndim(name, value)
-        checks.shape(name, value, probs.shape, "the shape of probs")
-        checks.unit_interval(name, value)
+        array_checks.floating(name, value)
+        array_checks.spatial_ndim(name, value)
+        array_checks.shape(name, value, probs.shape, "the shape of probs")
+        array_checks.unit_interval(name, value)
         maps.append(jnp.moveaxis(value, checks.class_axis("axis", axis, value.ndim), -1))
     dtype = compute_dtype(maps[0].dtype)
     region_options = read(maps[0].shape, dtype, activation="identity", **options)

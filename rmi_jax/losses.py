@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rmi_jax import checks
+from rmi_jax import array_checks, checks, class_maps
 from rmi_jax.cross_entropy import cross_entropy
 from rmi_jax.mix import Mix, part_weights
 from rmi_jax.options import (
@@ -75,9 +75,10 @@ def rmi_loss(
       scale_weights: weights of the scales; None halves from one to the next and sums to 1.
       downsampling: ``"avg"``, ``"max"`` or ``"interpolate"``.
       activation: ``"sigmoid"``, or ``"softmax"`` for probabilities and cross entropy alike.
-      jitter: alpha, added to the scatter matrices (sums over positions).
+      jitter: alpha, at least 1e-12, added to the scatter matrices (sums over positions).
       class_weights: ``[C]``, multiplies both parts.
-      where: ``[B, *S]`` mask or non-negative pixel weights; no gradient flows to it.
+      where: ``[B, *S]`` mask or non-negative pixel weights, each at most 1e12 over their number;
+        no gradient flows to it.
       ignored: ``"exclude"`` takes regions that touch an ignored pixel out of the statistics,
         ``"zero"`` keeps them with y = 0 and p = 1e-6, as the authors do.
       zero_floor: subtract the smallest value possible, ``log(alpha) / 2`` per class, so that the
@@ -94,7 +95,9 @@ def rmi_loss(
         ``"patches"`` (the reference: also forward mode and higher derivatives).
 
     Returns:
-      The loss in nats, float32 (float64 for float64 logits): a scalar or ``[B]``.
+      The loss in nats, float32 (float64 for float64 logits): a scalar or ``[B]``. It and its
+      gradient are finite for logits up to 1e30 in size, as long as the weights that multiply
+      them leave them in the range of their type.
 
     Raises:
       TypeError: if an argument has the wrong type, such as floating-point labels.
@@ -105,16 +108,14 @@ def rmi_loss(
       <https://arxiv.org/abs/1910.12037>`_, NeurIPS 2019, eq. 13-16.
     """
     logits = _classes_last(logits, axis, "logits")
-    checks.integers("labels", labels, "for maps of class probabilities use soft_rmi_loss")
-    checks.shape("labels", labels, logits.shape[:-1], "logits without the class axis")
+    array_checks.integers("labels", labels, "for maps of class probabilities use soft_rmi_loss")
+    array_checks.shape("labels", labels, logits.shape[:-1], "logits without the class axis")
     if logits.shape[-1] < 2:
         raise ValueError(
             f"logits must have at least 2 classes for integer labels, got {logits.shape[-1]}; "
             "for one channel use soft_rmi_loss with targets of shape [B, *S, 1]"
         )
-    labels = jnp.asarray(labels)
-    # An 8-bit label cannot be compared with a class count above its range.
-    labels = labels.astype(jnp.promote_types(labels.dtype, jnp.int16))
+    labels = class_maps.narrow(labels, logits.shape[-1])
     valid = (labels >= 0) & (labels < logits.shape[-1])
     weights = pixel_weights(where, logits)
     weights = valid.astype(compute_dtype(logits.dtype)) if weights is None else valid * weights
@@ -202,8 +203,8 @@ def soft_rmi_loss(
     """
     logits = _classes_last(logits, axis, "logits")
     targets = _classes_last(targets, axis, "targets")
-    checks.shape("targets", targets, logits.shape, "the shape of logits")
-    checks.unit_interval("targets", targets)
+    array_checks.shape("targets", targets, logits.shape, "the shape of logits")
+    array_checks.unit_interval("targets", targets)
     targets = targets.astype(compute_dtype(logits.dtype))
     if activation == "softmax" and logits.shape[-1] == 1:
         raise ValueError("logits have 1 class, where softmax is constant; use activation='sigmoid'")
@@ -270,6 +271,6 @@ def _objective(
 
 
 def _classes_last(maps: jax.Array, axis: int, name: str) -> jax.Array:
-    checks.floating(name, maps)
-    checks.spatial_ndim(name, maps)
+    array_checks.floating(name, maps)
+    array_checks.spatial_ndim(name, maps)
     return jnp.moveaxis(maps, checks.class_axis("axis", axis, maps.ndim), -1)

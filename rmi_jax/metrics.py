@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rmi_jax import checks
+from rmi_jax import array_checks, checks, class_maps
 
 MOST_CLASSES = math.isqrt(np.iinfo(np.int32).max)  # of a matrix whose cells an int32 can number
 
@@ -138,9 +138,9 @@ def boundary_f1(counts: jax.Array) -> jax.Array:
     a good evaluation measure for semantic segmentation?", BMVC 2013; here over the whole data).
     """
     matched_predicted, predicted, matched_true, true, _, _ = _columns(counts)
-    precision = matched_predicted / jnp.maximum(predicted, 1)
-    recall = matched_true / jnp.maximum(true, 1)
-    f1 = 2 * precision * recall / jnp.where(precision + recall > 0, precision + recall, 1)
+    precision = _ratio(matched_predicted, predicted, 0)
+    recall = _ratio(matched_true, true, 0)
+    f1 = _ratio(2 * precision * recall, precision + recall, 0)
     return jnp.where(predicted + true > 0, f1, jnp.nan)
 
 
@@ -160,29 +160,21 @@ def _class_maps(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Checks the arguments that all counts share; both maps as int32, and the valid pixels."""
     for name, value in (("predictions", predictions), ("labels", labels)):
-        checks.integers(name, value, "for scores take jnp.argmax over the class axis")
-    checks.shape("predictions", predictions, labels.shape, "the shape of labels")
+        array_checks.integers(name, value, "for scores take jnp.argmax over the class axis")
+    array_checks.shape("predictions", predictions, labels.shape, "the shape of labels")
     if labels.ndim < 2 or 0 in labels.shape:
         raise ValueError(
             f"labels must have shape [batch, *spatial] without an empty axis, got {labels.shape}"
         )
     num_classes = checks.positive_int("num_classes", num_classes)
-    predictions, labels = (_narrow(maps, num_classes) for maps in (predictions, labels))
+    predictions, labels = (
+        class_maps.narrow(maps, num_classes).astype(jnp.int32) for maps in (predictions, labels)
+    )
     valid = (labels >= 0) & (labels < num_classes)
     if where is None:
         return predictions, labels, valid
-    checks.mask("where", where, labels.shape)
+    array_checks.mask("where", where, labels.shape)
     return predictions, labels, valid & where
-
-
-def _narrow(maps: jax.Array | np.ndarray, num_classes: int) -> jax.Array:
-    """Class maps as int32; a 64-bit class that does not fit stays outside the classes."""
-    if maps.dtype.itemsize == 8:
-        # On the host where it is: on its way to JAX it would wrap around to another class.
-        lowest = 0 if maps.dtype.kind == "u" else -1
-        clip = np.clip if isinstance(maps, np.ndarray) else jnp.clip
-        maps = clip(maps, lowest, num_classes)
-    return jnp.asarray(maps, jnp.int32)
 
 
 def _near(mask: jax.Array, distance: float) -> jax.Array:
@@ -203,7 +195,7 @@ def _near(mask: jax.Array, distance: float) -> jax.Array:
 
 
 def _hits_misses_false_alarms(matrix: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    checks.counts("matrix", matrix, "use what confusion_matrix returns, or sums of it")
+    array_checks.counts("matrix", matrix, "use what confusion_matrix returns, or sums of it")
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or matrix.size == 0:
         raise ValueError(
             f"matrix must be a confusion matrix [C, C], got shape {matrix.shape}; "
@@ -217,16 +209,17 @@ def _hits_misses_false_alarms(matrix: jax.Array) -> tuple[jax.Array, jax.Array, 
 
 
 def _columns(counts: jax.Array) -> tuple[jax.Array, ...]:
-    checks.counts("counts", counts, "use what boundary_counts returns, or sums of it")
+    array_checks.counts("counts", counts, "use what boundary_counts returns, or sums of it")
     if counts.ndim != 2 or counts.shape[1] != 6 or counts.size == 0:
         raise ValueError(
             f"counts must be boundary counts [C, 6], got shape {counts.shape}; "
             "use what boundary_counts returns, or sums of it"
         )
     # A confusion matrix of 6 classes has this shape as well.
-    checks.parts("counts", counts, "use what boundary_counts returns, or sums of it")
+    array_checks.parts("counts", counts, "use what boundary_counts returns, or sums of it")
     return tuple(jnp.asarray(counts, jnp.float32).T)
 
 
-def _ratio(part: jax.Array, whole: jax.Array) -> jax.Array:
-    return jnp.where(whole > 0, part / jnp.maximum(whole, 1), jnp.nan)
+def _ratio(part: jax.Array, whole: jax.Array, otherwise: float = math.nan) -> jax.Array:
+    # Not jnp.maximum(whole, 1): a matrix that was divided by its sum has the same ratios.
+    return jnp.where(whole > 0, part / jnp.where(whole > 0, whole, 1), otherwise)

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from rmi_jax import checks
+from rmi_jax import array_checks, checks
 
 
 class Mix(NamedTuple):
@@ -30,7 +30,7 @@ def part_weights(mix: Mix, classes: int) -> tuple[Any, Any, Any]:
         checks.scalar("rmi_weight", mix.rmi_weight)
         rmi_weight = mix.rmi_weight
     else:
-        checks.at_most_one("bce_weight", mix.bce_weight, "or pass rmi_weight as well")
+        array_checks.at_most_one("bce_weight", mix.bce_weight, "or pass rmi_weight as well")
         rmi_weight = 1 - mix.bce_weight
     if mix.class_weights is None:
         return mix.bce_weight, rmi_weight, 1

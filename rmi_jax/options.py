@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from rmi_jax import checks, halo, patches, streaming
+from rmi_jax import array_checks, checks, halo, patches, streaming
 from rmi_jax.downsampling import cell_counts
 from rmi_jax.gaussian import Terms
 from rmi_jax.geometry import Maps, Regions, Scale
@@ -20,6 +20,7 @@ IMPLEMENTATIONS: dict[str, Callable[[Maps, jax.Array, tuple[Scale, ...]], list[T
     "patches": patches.region_terms,
 }
 DEFAULT_IMPLEMENTATION = "streaming"
+SMALLEST_JITTER = 1e-12  # in float32 the factors of a constant map fail from 1e-30 down
 
 
 class RegionOptions(NamedTuple):
@@ -64,7 +65,7 @@ def read(
     ndim = len(spatial)
     checks.one_of("downsampling", downsampling, ("avg", "max", "interpolate"))
     checks.one_of("ignored", ignored, ("exclude", "zero"))
-    checks.scalar("jitter", jitter, positive=True)
+    checks.scalar("jitter", jitter, least=SMALLEST_JITTER)
     implementation = DEFAULT_IMPLEMENTATION if implementation is None else implementation
     checks.one_of("implementation", implementation, tuple(IMPLEMENTATIONS))
     regions = Regions(
@@ -130,7 +131,7 @@ def pixel_weights(where: jax.Array | None, maps: jax.Array) -> jax.Array | None:
     """Checks ``where`` against maps ``[B, *S, C]``; weights have no gradient."""
     if where is None:
         return None
-    checks.pixel_weights("where", where, maps.shape[:-1])
+    array_checks.pixel_weights("where", where, maps.shape[:-1])
     return lax.stop_gradient(jnp.asarray(where, compute_dtype(maps.dtype)))
 
 

@@ -95,15 +95,15 @@ def _layers(kinds, sizes, most=3, parts=_PARTS):
     return st.lists(layer, min_size=1, max_size=most)
 
 
-def recipes(kinds=tuple(LOGITS), sizes=WILD, jitters=(5e-4, 1.0, 1e4)):
+def recipes(kinds=tuple(LOGITS), sizes=WILD, jitters=(5e-4, 1.0, 1e4), largest_weight=4.0):
     """Recipes of inputs and of the options that may be traced."""
     share = st.sampled_from([0.5, 0.0, 0.3, 1.0])
-    vector = st.lists(st.sampled_from([1.0, 0.0, 0.3, 4.0]), min_size=5, max_size=5)
+    vector = st.lists(st.sampled_from([1.0, 0.0, 0.3, largest_weight]), min_size=5, max_size=5)
     return st.builds(
         Recipe,
         logits=_layers(kinds, sizes, parts=(*_PARTS, "class")),
         labels=_layers(LABELS, st.just(1.0)),
-        weights=_layers(WEIGHTS, st.sampled_from([1.0, 1e-3, 10.0]), most=2),
+        weights=_layers(WEIGHTS, st.sampled_from([1.0, 1e-3, 2.5 * largest_weight]), most=2),
         softness=st.sampled_from([0.0, 0.1, 1.0]),
         jitter=st.sampled_from(jitters),
         bce_weight=share,
@@ -187,20 +187,22 @@ OPTIONS = {
 _PER_AXIS = ("region_size", "dilation", "region_stride")
 
 
-def table(rows, seed, *, flips=False, **narrowed):
+def table(rows, seed, *, flips=False, first=False, **narrowed):
     """Rows in which each value of an option is as frequent as the others, and combined at random.
-
-    Where there are fewer rows than values, it is the first ones that occur.
 
     Args:
       rows: how many.
       seed: of their combination.
       flips: whether cells and regions must lie symmetrically on the maps.
+      first: whether the first values are those that occur where there are fewer rows than values.
       narrowed: other choices than those of OPTIONS.
     """
     rng = random.Random(seed)
     columns = {}
     for name, values in {**OPTIONS, **narrowed}.items():
+        values = list(values)
+        if not first:
+            rng.shuffle(values)
         columns[name] = list(itertools.islice(itertools.cycle(values), rows))
         rng.shuffle(columns[name])
     found = (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))

@@ -2,7 +2,7 @@
 
     python tests/mutations.py                   # all of them; fails if one survives
     python tests/mutations.py --only NAME ...   # some
-    python tests/mutations.py --write           # and store the table in tests/mutations.md
+    python tests/mutations.py --write           # and store what was run in tests/mutations.md
 
 Each mutation replaces one piece of text in a copy of the library, never in the checkout, and runs a
 few tests on the copy, which must fail by what they assert. A mutation that raises an exception
@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 TABLE = ROOT / "tests" / "mutations.md"
+HEADER = "| mutation | file | first test to fail | seconds |\n|---|---|---|--:|"
 TIMEOUT = 1200  # seconds for the tests of one mutation: a loop may have lost its end
 
 
@@ -756,6 +757,24 @@ def first_failure(report: Path) -> tuple[str, str]:
     return "no test ran", ""
 
 
+def stored_rows() -> dict[str, str]:
+    """The rows of the stored table by the name of their mutation."""
+    lines = TABLE.read_text().splitlines() if TABLE.exists() else []
+    return {line.split(" | ")[0].removeprefix("| "): line for line in lines if ".py`" in line}
+
+
+def write(rows: dict[str, str]) -> None:
+    """Stores rows, with those of other mutations that the table has already."""
+    found = stored_rows() | rows
+    table = [found[mutation.name] for mutation in MUTATIONS if mutation.name in found]
+    caught = sum("**" not in line for line in table)
+    TABLE.write_text(
+        "# Mutations\n\nWritten by `python tests/mutations.py --write`, which says what each one "
+        "changes. Seconds are of\nprocessor time, most of them for imports and compiling.\n\n"
+        f"{caught} of {len(MUTATIONS)} mutations caught.\n\n{HEADER}\n" + "\n".join(table) + "\n"
+    )
+
+
 def row(mutation: Mutation, result: Result) -> str:
     if result.passed:
         caught = "**survived**"
@@ -772,7 +791,7 @@ def main() -> int:
     )
     parser.add_argument("--only", nargs="+", metavar="NAME", help="run these mutations")
     parser.add_argument("--list", action="store_true", help="print the mutations and stop")
-    parser.add_argument("--write", action="store_true", help=f"store the table in {TABLE.name}")
+    parser.add_argument("--write", action="store_true", help=f"store the rows in {TABLE.name}")
     arguments = parser.parse_args()
 
     known = {mutation.name: mutation for mutation in MUTATIONS}
@@ -780,8 +799,6 @@ def main() -> int:
     unknown = set(arguments.only or ()) - set(known)
     if unknown:
         parser.error(f"no such mutation: {', '.join(sorted(unknown))}; see --list")
-    if arguments.write and arguments.only:
-        parser.error("--write stores the whole table; leave out --only")
     chosen = [known[name] for name in arguments.only or known]
     if arguments.list:
         for mutation in chosen:
@@ -791,7 +808,7 @@ def main() -> int:
         return check(chosen, Path(folder), arguments.write)
 
 
-def check(chosen: list[Mutation], scratch: Path, write: bool) -> int:
+def check(chosen: list[Mutation], scratch: Path, store: bool) -> int:
     """Runs the mutations and prints the table; 0 if the tests caught all."""
     copy = scratch / "copy"
     ignored = shutil.ignore_patterns("__pycache__")
@@ -819,9 +836,8 @@ def check(chosen: list[Mutation], scratch: Path, write: bool) -> int:
     total = result.seconds
     print(f"{len(tests)} tests pass on the library as it is, {total:.0f} s of processor time.\n")
 
-    header = "| mutation | file | first test to fail | seconds |\n|---|---|---|--:|"
-    print(header, flush=True)
-    rows, missed = [], []
+    print(HEADER, flush=True)
+    rows, missed = {}, []
     for mutation in chosen:
         file = library / mutation.file
         original = file.read_text()
@@ -829,8 +845,8 @@ def check(chosen: list[Mutation], scratch: Path, write: bool) -> int:
         result = run_tests(copy, scratch, mutation.tests)
         file.write_text(original)
         total += result.seconds
-        rows.append(row(mutation, result))
-        print(rows[-1], flush=True)
+        rows[mutation.name] = row(mutation, result)
+        print(rows[mutation.name], flush=True)
         if result.passed or result.invalid:
             missed.append(mutation.name)
     summary = (
@@ -840,12 +856,8 @@ def check(chosen: list[Mutation], scratch: Path, write: bool) -> int:
     print(f"\n{summary}")
     if missed:
         print("Not caught:", "; ".join(missed))
-    if write:
-        TABLE.write_text(
-            "# Mutations\n\nWritten by `python tests/mutations.py --write`, which says what each "
-            "one changes. Seconds are of\nprocessor time, most of them for imports and compiling."
-            f"\n\n{summary}\n\n{header}\n" + "\n".join(rows) + "\n"
-        )
+    if store:
+        write(rows)
     return 1 if missed else 0
 
 

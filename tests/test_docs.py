@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import rmi_jax
+
 ROOT = Path(__file__).parents[1]
 PAGES = ("scaling.md",)
 
@@ -30,6 +32,14 @@ def test_page(page):
         timeout=600,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+
+
+def test_every_public_name_is_documented():
+    page = (ROOT / "docs" / "api.md").read_text()
+    documented = set(re.findall(r"auto(?:function|class):: (\w+)", page))
+    functions = {name for name in rmi_jax.__all__ if name != "metrics"}
+    assert functions == documented
+    assert "automodule:: rmi_jax.metrics\n   :members:" in page
 
 
 def run(path):

@@ -202,13 +202,13 @@ def compilations():
 
 
 def resident():
-    """Resident memory of this process in bytes; on systems that do not tell, its peak."""
+    """Resident memory of this process in bytes but for files; where unknown, its peak."""
     gc.collect()
     try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        _, pages, of_files, *_ = map(int, Path("/proc/self/statm").read_text().split())
     except FileNotFoundError:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return pages * os.sysconf("SC_PAGE_SIZE")
+    return (pages - of_files) * os.sysconf("SC_PAGE_SIZE")
 
 
 class Reading(NamedTuple):

@@ -181,6 +181,14 @@ def test_the_floor_follows_the_weights_of_the_scales():
     assert_value(raw - above, np.full((2, 3), 2.25 * np.log(5e-4) / 2), "float32")
 
 
+@pytest.mark.parametrize("outside", [2**32 + 1, 2**32, -(2**63), 2**63 - 1])
+def test_64_bit_labels_do_not_wrap_around(outside):
+    labels = np.array(DATA.labels, np.int64)
+    labels[0, 1:4, 2:5] = outside
+    expected = rmi_jax.rmi_loss(LOGITS, np.where(labels == outside, -1, labels).astype("int32"))
+    assert rmi_jax.rmi_loss(LOGITS, labels) == expected
+
+
 @pytest.mark.parametrize("ignored", ["exclude", "zero"])
 def test_a_fully_ignored_image_costs_nothing(ignored, implementation):
     labels = np.array(DATA.labels)

@@ -183,6 +183,15 @@ def test_ratios_of_numpy_int64_counts_beyond_int32():
     np.testing.assert_allclose(metrics.iou(matrix), [3 / 4, 2 / 3], rtol=1e-6)
 
 
+def test_counts_may_be_divided_by_their_sum():
+    predictions, labels = pair((2, 24, 31))
+    matrix = metrics.confusion_matrix(predictions, labels, CLASSES)
+    np.testing.assert_allclose(metrics.iou(matrix / matrix.sum()), metrics.iou(matrix), rtol=1e-6)
+    counts = metrics.boundary_counts(predictions, labels, CLASSES, tolerance=2)
+    for ratio in (metrics.boundary_f1, metrics.boundary_iou):
+        np.testing.assert_allclose(ratio(counts / counts.sum()), ratio(counts), rtol=1e-6)
+
+
 def wide(values):
     return np.array(values, np.int64)
 

@@ -75,7 +75,7 @@ def check_region_term(ndim, downsampling, factor, mask, dtype, implementation, j
     check(run(*arrays), expected, dtype)
 
 
-@pytest.mark.slow  # transforms/ has one row of each in the quick run
+@pytest.mark.slow  # test_transforms.py has vmap and remat, one by one, in the quick run
 @pytest.mark.parametrize(tuple(AXES), TABLE)
 def test_region_term_in_vmap_of_remat(
     ndim, downsampling, factor, mask, dtype, implementation, precision
