@@ -75,7 +75,8 @@ def rmi_loss(
       scale_weights: weights of the scales; None halves from one to the next and sums to 1.
       downsampling: ``"avg"``, ``"max"`` or ``"interpolate"``.
       activation: ``"sigmoid"``, or ``"softmax"`` for probabilities and cross entropy alike.
-      jitter: alpha, at least 1e-12, added to the scatter matrices (sums over positions).
+      jitter: alpha, added to the scatter matrices (sums over positions); at least 1e-12, in
+        float32 better 1e-5.
       class_weights: ``[C]``, multiplies both parts.
       where: ``[B, *S]`` mask or non-negative pixel weights, each at most 1e12 over their number;
         no gradient flows to it.
@@ -96,8 +97,8 @@ def rmi_loss(
 
     Returns:
       The loss in nats, float32 (float64 for float64 logits): a scalar or ``[B]``. It and its
-      gradient are finite for logits up to 1e30 in size, as long as the weights that multiply
-      them leave them in the range of their type.
+      gradient are finite for logits up to 1e30 in size and a jitter of at least 1e-5, as long as
+      the weights that multiply them leave them in the range of their type.
 
     Raises:
       TypeError: if an argument has the wrong type, such as floating-point labels.

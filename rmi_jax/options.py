@@ -20,7 +20,7 @@ IMPLEMENTATIONS: dict[str, Callable[[Maps, jax.Array, tuple[Scale, ...]], list[T
     "patches": patches.region_terms,
 }
 DEFAULT_IMPLEMENTATION = "streaming"
-SMALLEST_JITTER = 1e-12  # in float32 the factors of a constant map fail from 1e-30 down
+SMALLEST_JITTER = 1e-12  # float32 needs 1e-5 with few positions; with 1e-30 nothing is left
 
 
 class RegionOptions(NamedTuple):
