@@ -80,7 +80,7 @@ def pixel_weights(name: str, value, expected: Sequence[int]) -> None:
     nonnegative(name, value)
     if not isinstance(value, Tracer) and float(value.max()) * value.size > LARGEST_WEIGHT:
         raise ValueError(
-            f"{name} must be at most {LARGEST_WEIGHT} / {value.size} pixels, got values up to "
+            f"{name} must be at most {LARGEST_WEIGHT:g} / {value.size} pixels, got values up to "
             f"{float(value.max())}; divide it by its mean"
         )
 
