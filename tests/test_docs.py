@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import quick_flags
 
 import rmi_jax
 
@@ -20,7 +21,7 @@ PAGES = ("scaling.md",)
 def test_page(page):
     environment = {
         **os.environ,
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0",
+        "XLA_FLAGS": " ".join(["--xla_force_host_platform_device_count=8", *quick_flags()]),
         "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": str(ROOT),
     }

@@ -219,9 +219,14 @@ class Reading(NamedTuple):
 
 def judge(params, batch, activation):
     """The loss at the final mix, and the share of right pixels."""
-    logits = network(params, batch.images)
-    loss = rmi_jax.rmi_loss(logits, batch.labels, activation=activation, factor=1)
-    return float(loss), float(jnp.mean(jnp.argmax(logits, axis=-1) == batch.labels))
+
+    @quick_jit
+    def run(params):
+        logits = network(params, batch.images)
+        loss = rmi_jax.rmi_loss(logits, batch.labels, activation=activation, factor=1)
+        return loss, jnp.mean(jnp.argmax(logits, axis=-1) == batch.labels)
+
+    return map(float, run(params))
 
 
 def check_run(satellite, compilations, activation, steps, jit=jax.jit):

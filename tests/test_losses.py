@@ -185,8 +185,11 @@ def test_the_floor_follows_the_weights_of_the_scales():
 def test_64_bit_labels_do_not_wrap_around(outside):
     labels = np.array(DATA.labels, np.int64)
     labels[0, 1:4, 2:5] = outside
-    expected = rmi_jax.rmi_loss(LOGITS, np.where(labels == outside, -1, labels).astype("int32"))
-    assert rmi_jax.rmi_loss(LOGITS, labels) == expected
+    narrow = np.where(labels == outside, -1, labels).astype("int32")
+    # Not as arguments, which `jit` itself would narrow.
+    run = quick_jit(lambda x: [rmi_jax.rmi_loss(x, y, factor=1) for y in (labels, narrow)])
+    actual, expected = run(LOGITS)
+    assert actual == expected
 
 
 @pytest.mark.parametrize("ignored", ["exclude", "zero"])

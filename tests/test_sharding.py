@@ -17,7 +17,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from conftest import IMPLEMENTATIONS
+from conftest import IMPLEMENTATIONS, quick_flags
 from tolerances import assert_grad, assert_value
 
 # Explicit axes are out of reach before JAX 0.10.
@@ -40,11 +40,11 @@ def results(devices):
 @cache
 def run_in_process(script, devices, *arguments):
     """Runs a file of tests as a script, on virtual devices."""
-    flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
+    flags = [f"--xla_force_host_platform_device_count={devices}", *quick_flags()]
     here = Path(script).parent
     environment = {
         **os.environ,
-        "XLA_FLAGS": flags,
+        "XLA_FLAGS": " ".join(flags),
         "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": os.pathsep.join([str(here), str(here.parent)]),
     }

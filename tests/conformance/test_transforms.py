@@ -26,21 +26,19 @@ def loss_fn(implementation):
     return loss_fn
 
 
-@pytest.fixture
-def expected(loss_fn):
-    return jax.jit(jax.value_and_grad(loss_fn))(LOGITS)
+def test_jit_equals_eager(loss_fn):
+    run = jax.value_and_grad(loss_fn)
+    check(run(LOGITS), jax.jit(run)(LOGITS))
 
 
-def test_jit_equals_eager(loss_fn, expected):
-    loss, grad = jax.value_and_grad(loss_fn)(LOGITS)
-    assert_value(loss, expected[0], "float32")
-    assert_grad(grad, expected[1], "float32")
+def test_remat(loss_fn):
+    plain, remat = (quick_jit(jax.value_and_grad(f)) for f in (loss_fn, jax.checkpoint(loss_fn)))
+    check(remat(LOGITS), plain(LOGITS))
 
 
-def test_remat(loss_fn, expected):
-    loss, grad = jax.jit(jax.value_and_grad(jax.checkpoint(loss_fn)))(LOGITS)
-    assert_value(loss, expected[0], "float32")
-    assert_grad(grad, expected[1], "float32")
+def check(actual, expected):
+    assert_value(actual[0], expected[0], "float32")
+    assert_grad(actual[1], expected[1], "float32")
 
 
 def test_vmap_equals_a_loop(loss_fn):
@@ -50,8 +48,8 @@ def test_vmap_equals_a_loop(loss_fn):
         for name, dtype in (("logits", "float32"), ("labels", "int32"), ("weights", "float32"))
     ]
     run = jax.value_and_grad(loss_fn)
-    losses, grads = jax.jit(jax.vmap(run))(*stacked)
-    one = jax.jit(run)
+    losses, grads = quick_jit(jax.vmap(run))(*stacked)
+    one = quick_jit(run)
     for i in range(3):
         loss, grad = one(*(array[i] for array in stacked))
         assert_value(losses[i], loss, "float32")
@@ -62,10 +60,10 @@ def test_vmap_over_part_of_the_arguments(loss_fn):
     labels = jnp.asarray(DATA.labels)
     stacked = np.stack([LOGITS, -LOGITS, 0.5 * LOGITS])
     masks = np.stack([DATA.weights, DATA.mask, np.ones_like(DATA.mask)]).astype("float32")
-    one = jax.jit(loss_fn)
-    losses = jax.jit(jax.vmap(loss_fn, in_axes=(0, None, None)))(stacked, labels, masks[0])
+    one = quick_jit(loss_fn)
+    losses = quick_jit(jax.vmap(loss_fn, in_axes=(0, None, None)))(stacked, labels, masks[0])
     assert_value(losses, [one(logits, labels, masks[0]) for logits in stacked], "float32")
-    losses = jax.jit(jax.vmap(loss_fn, in_axes=(None, None, 0)))(LOGITS, labels, masks)
+    losses = quick_jit(jax.vmap(loss_fn, in_axes=(None, None, 0)))(LOGITS, labels, masks)
     assert_value(losses, [one(LOGITS, labels, mask) for mask in masks], "float32")
 
 
@@ -75,8 +73,8 @@ def test_scan_over_descent_steps(loss_fn):
         return logits - grad, loss
 
     steps = 4
-    end, losses = jax.jit(lambda logits: jax.lax.scan(step, logits, length=steps))(LOGITS)
-    logits, one = LOGITS, jax.jit(step)
+    end, losses = quick_jit(lambda logits: jax.lax.scan(step, logits, length=steps))(LOGITS)
+    logits, one = LOGITS, quick_jit(step)
     for i in range(steps):
         logits, loss = one(logits, None)
         assert_value(losses[i], loss, "float32")
@@ -106,7 +104,8 @@ def test_the_options_may_be_traced(implementation):
         np.array([1.0, 2.0, 0.5], "float32"),
         np.array([0.6, 0.1], "float32"),
     )
-    assert_value(jax.jit(loss_fn)(*options), loss_fn(*options), "float32")
+    static = quick_jit(lambda: loss_fn(*options))
+    assert_value(quick_jit(loss_fn)(*options), static(), "float32")
 
 
 def test_the_gradient_by_soft_targets_is_a_finite_difference(implementation, x64):
