@@ -17,13 +17,15 @@ LARGEST_INT = np.iinfo(np.int32).max  # that of JAX without 64-bit types
 
 
 def one_of(name: str, value, choices: Sequence[str]) -> None:
-    """Raises ValueError unless ``value`` is one of ``choices``."""
+    """Raises ValueError unless ``value`` is one of ``choices``, TypeError if it is traced."""
+    _static(name, value, "string")
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
 
 
 def boolean(name: str, value) -> None:
     """Raises TypeError unless ``value`` is a Python bool."""
+    _static(name, value, "bool")
     if not isinstance(value, bool | np.bool_):
         raise TypeError(f"{name} must be True or False, got {_describe(value)}")
 

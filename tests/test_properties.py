@@ -250,36 +250,86 @@ def test_gradient_equals_finite_differences(row, search):
 # --- Images, classes and directions
 
 
-@rows(1, 2, flips=True, dtype=("float64",), ndim=(2, 3), downsampling=("avg", "max"))
-def test_flips_transposes_and_permutations_commute(row, search):
-    order = np.roll(np.arange(row.ndim), 1)
+def turned(row, recipe):
+    """Flips some axes, transposes the others, and permutes images and classes, at random.
 
+    Returns ``move(array)`` of what has pixels, with classes or without, and both permutations.
+    """
+    rng = np.random.default_rng(recipe.seed)
+    flipped = 1 + np.flatnonzero(rng.integers(2, size=row.ndim))
+    images, classes = rng.permutation(row.shape[0]), rng.permutation(row.shape[-1])
+
+    def move(maps):
+        maps = np.flip(np.asarray(maps), flipped)[images]
+        maps = maps[..., classes] if maps.ndim == row.ndim + 2 else maps
+        return maps.transpose(0, *(1 + order(row)), *range(row.ndim + 1, maps.ndim))
+
+    return move, images, classes
+
+
+def order(row):
+    return np.roll(np.arange(row.ndim), 1)
+
+
+def transposed_options(row):
     def transposed(option):
-        return option if isinstance(option, int) else tuple(option[axis] for axis in order)
+        return option if isinstance(option, int) else tuple(option[axis] for axis in order(row))
 
     names = "region_size", "dilation", "region_stride"
     changes = {name: transposed(getattr(row, name)) for name in names}
+    return {**changes, "factor": [transposed(f) for f in row.scales]}
+
+
+@rows(1, 1, flips=True, dtype=("float64",), ndim=(2, 3), downsampling=("avg", "max"))
+def test_flips_transposes_and_permutations_commute(row, search):
     plain = region_terms(row, factor=row.scales)
-    other = region_terms(row, factor=[transposed(f) for f in row.scales], **changes)
+    other = region_terms(row, **transposed_options(row))
 
     def check(recipe):
         data = arrays(recipe, row.shape)
-        rng = np.random.default_rng(recipe.seed)
-        flipped = 1 + np.flatnonzero(rng.integers(2, size=row.ndim))
-        images, classes = rng.permutation(row.shape[0]), rng.permutation(row.shape[-1])
-
-        def moved(maps):
-            maps = np.flip(np.asarray(maps), flipped)[images]
-            maps = maps[..., classes] if maps.ndim == row.ndim + 2 else maps
-            return maps.transpose(0, *(1 + order), *range(row.ndim + 1, maps.ndim))
-
+        move, images, classes = turned(row, recipe)
         maps = data.probs, data.targets
         if row.downsampling == "max":  # whose gradient is not unique where pixels are equal
+            rng = np.random.default_rng(recipe.seed)
             maps = (0.99 * m + 0.01 * rng.uniform(size=m.shape) for m in maps)
         maps = (*maps, data.weights)
         terms, grads = plain(*maps, recipe.jitter)
-        expected = terms[images][:, classes], tuple(map(moved, grads))
-        assert_same(other(*map(moved, maps), recipe.jitter), expected)
+        expected = terms[images][:, classes], tuple(map(move, grads))
+        assert_same(other(*map(move, maps), recipe.jitter), expected)
+
+    search(check)
+
+
+@rows(
+    1,
+    2,
+    flips=True,
+    dtype=("float64",),
+    ndim=(2, 3),
+    downsampling=("avg",),
+    region_key=(False,),
+    reduction=("none",),
+    has_aux=(False,),
+    class_weights=(True,),
+)
+def test_flips_transposes_and_permutations_commute_with_the_whole_loss(row, search):
+    plain, inputs = value_and_grad(row)
+    other, _ = value_and_grad(SimpleNamespace(**{**vars(row), **transposed_options(row)}))
+
+    def check(recipe):
+        logits, truth, traced = inputs(recipe)
+        move, images, classes = turned(row, recipe)
+        moved_truth = move(truth)
+        if row.function == "rmi_loss":  # the class that was c is now where c went
+            known = (moved_truth >= 0) & (moved_truth < row.shape[-1])
+            moved_truth[known] = np.argsort(classes)[moved_truth[known]]
+        moved = {**traced, "class_weights": traced["class_weights"][classes]}
+        if row.where:
+            moved["where"] = move(traced["where"])
+        (_, (loss, _)), grads = plain(logits, truth, traced)
+        (_, (moved_loss, _)), moved_grads = other(move(logits), moved_truth, moved)
+        assert_same(moved_loss, loss[images])
+        assert_same(moved_grads, tuple(map(move, grads)))
 
     search(check)
 

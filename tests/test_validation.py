@@ -420,6 +420,11 @@ def test_options_must_be_named(name):
 STATIC = [
     *((name, option) for name in ALL for option in ("region_size", "dilation", "factor")),
     *((name, option) for name in ALL for option in ("region_stride", "axis")),
+    *((name, option) for name in ALL for option in ("downsampling", "ignored", "implementation")),
+    *((name, option) for name in LOSSES for option in ("activation", "reduction", "has_aux")),
+    *((name, "zero_floor") for name in (*LOSSES, TERMS[0])),
+    (TERMS[1], "normalize"),
+    (*DOWNSAMPLE, "method"),
     *((*EXTRACT, option) for option in ("region_size", "dilation", "stride")),
     (*DOWNSAMPLE, "factor"),
     *((*SCHEDULE, option) for option in ("warmup_steps", "transition_steps")),
@@ -438,14 +443,6 @@ def test_a_traced_value_where_a_static_one_is_needed(function, name):
     assert name in str(raised.value)
     assert "static" in str(raised.value)
     assert "JitTracer" in str(raised.value) or "int32" in str(raised.value)
-
-
-@pytest.mark.parametrize("function", LOSSES)
-@pytest.mark.parametrize("name", ["zero_floor", "has_aux"])
-def test_a_traced_switch(function, name):
-    positional = ARGUMENTS[function].values()
-    with pytest.raises(TypeError, match=name):
-        jax.eval_shape(lambda on: getattr(rmi_jax, function)(*positional, **{name: on}), True)
 
 
 @pytest.mark.parametrize("function", ARGUMENTS)
