@@ -1,6 +1,7 @@
 """The examples run from end to end, for a few steps (`pytest -m examples`)."""
 
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import jupytext
 import numpy as np
 import pytest
+from conftest import quick_flags
 from PIL import Image
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -24,6 +26,7 @@ def run(script: str, *arguments: str) -> str:
         text=True,
         timeout=600,
         check=False,
+        env={**os.environ, "XLA_FLAGS": " ".join(quick_flags())},
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -11,6 +11,7 @@ import jax
 import miniature
 import numpy as np
 import orbax.checkpoint as ocp
+from conftest import quick_flags
 
 ROOT = Path(__file__).parent.parent
 STEPS = 6
@@ -56,8 +57,9 @@ def start(
         "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": str(modules),
         # Compiling is what takes the time here.
-        "XLA_FLAGS": "--xla_backend_optimization_level=0 "
-        f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": " ".join(
+            [*quick_flags(), f"--xla_force_host_platform_device_count={devices}"]
+        ),
     }
     if cache is not None:
         environment["JAX_COMPILATION_CACHE_DIR"] = str(cache)
