@@ -1,7 +1,6 @@
 """The examples run from end to end, for a few steps (`pytest -m examples`)."""
 
 import importlib.util
-import os
 import re
 import subprocess
 import sys
@@ -11,25 +10,12 @@ from pathlib import Path
 import jupytext
 import numpy as np
 import pytest
-from conftest import quick_flags
 from PIL import Image
+from training import run
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 pytestmark = pytest.mark.examples
-
-
-def run(script: str, *arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-W", "error", str(EXAMPLES / script), *arguments],
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-        env={**os.environ, "XLA_FLAGS": " ".join(quick_flags())},
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ crops show all the same. The quick tests make a few hundred steps, `pytest -m sl
 """
 
 import gc
-import importlib
 import itertools
 import os
 import resource
@@ -14,6 +13,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import miniature
 import numpy as np
 import optax
 import pytest
@@ -21,12 +21,13 @@ from conftest import quick_jit
 
 import rmi_jax
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+with miniature.importing_examples():
+    import satellite
+
 BATCH, SIZE, CLASSES, WIDTH = 4, 16, 3, 8
 EVERY = 10  # every tenth batch is a bad one
 LARGEST = 1e30  # the largest logits for which the library promises a finite loss
 IGNORED = 255
-
 
 STEPS = 20_000
 SPARE = 8e6  # bytes that resident memory may grow: a few hundred per step
@@ -181,12 +182,6 @@ def make_step(activation, steps):
 
 
 @pytest.fixture
-def satellite(monkeypatch):
-    monkeypatch.syspath_prepend(EXAMPLES)
-    return importlib.import_module("satellite")
-
-
-@pytest.fixture
 def compilations():
     """What XLA compiled since, whatever asked for it."""
     seen = []
@@ -229,7 +224,7 @@ def judge(params, batch, activation):
     return map(float, run(params))
 
 
-def check_run(satellite, compilations, activation, steps, jit=jax.jit):
+def check_run(compilations, activation, steps, jit=jax.jit):
     data = satellite.load("water")
     unseen = next(satellite.crops(data.test, seed=1, batch=64, size=SIZE))
     params = initial(0)
@@ -266,11 +261,11 @@ def check_run(satellite, compilations, activation, steps, jit=jax.jit):
     assert accuracy > majority + 0.1
 
 
-def test_some_hundred_steps(satellite, compilations):
-    check_run(satellite, compilations, "softmax", 400, quick_jit)
+def test_some_hundred_steps(compilations):
+    check_run(compilations, "softmax", 400, quick_jit)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("activation", "steps"), [("softmax", STEPS), ("sigmoid", STEPS // 4)])
-def test_long_run(satellite, compilations, activation, steps):
-    check_run(satellite, compilations, activation, steps)
+def test_long_run(compilations, activation, steps):
+    check_run(compilations, activation, steps)

@@ -2,14 +2,13 @@
 
 import importlib
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 from PIL import Image
+from training import run
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 RESULTS = EXAMPLES / "results"
@@ -21,18 +20,6 @@ pytestmark = pytest.mark.examples
 def example(monkeypatch):
     monkeypatch.syspath_prepend(EXAMPLES)
     return importlib.import_module
-
-
-def run(script: str, *arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-W", "error", str(EXAMPLES / script), *arguments],
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def test_study_resumes_after_a_torn_line_and_reports(tmp_path):

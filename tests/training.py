@@ -1,4 +1,4 @@
-"""Runs of `examples/train.py` in processes of their own, small and quick to compile."""
+"""Runs of the examples in processes of their own, small and quick to compile."""
 
 import os
 import signal
@@ -84,6 +84,11 @@ def finish(process: subprocess.Popen, code: int | None = 0, timeout: float = 600
     ended = process.returncode
     assert ended == code if code is not None else ended != 0, (ended, printed, errors[-4000:])
     return printed + errors
+
+
+def run(script: str, *arguments: object) -> str:
+    """What a script of the examples printed, which must end well."""
+    return finish(start(script, *arguments))
 
 
 def train(*arguments: object, code: int = 0, **options) -> str:
