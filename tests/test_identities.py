@@ -11,6 +11,7 @@ import oracle
 import pytest
 from conftest import quick_jit
 from inputs import SHAPES, example, smooth
+from terms import region_terms
 from tolerances import assert_grad, assert_value
 
 import rmi_jax
@@ -19,22 +20,6 @@ from rmi_jax import strips
 DTYPES = ["float64", "float32"]
 REGION_SIZE = {1: 3, 2: 3, 3: (2, 1, 3)}
 TRUTH = {ndim: oracle.one_hot(np.clip(example(ndim).labels, 0, 2), 3)[0] for ndim in SHAPES}
-
-
-def region_terms(**options):
-    """A compiled function of probabilities and targets: terms [B, C] and gradients of their sum."""
-
-    def loss_fn(probs, targets, where=None):
-        terms = rmi_jax.region_information_loss(probs, targets, where=where, **options)
-        return terms.sum(), terms
-
-    run = quick_jit(jax.grad(loss_fn, argnums=(0, 1), has_aux=True))
-
-    def values_and_grads(*arrays):
-        grads, values = run(*arrays)
-        return np.asarray(values), [np.asarray(grad) for grad in grads]
-
-    return values_and_grads
 
 
 # --- Ignored pixels and weights.

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from conftest import SEED, enable_x64, quick_jit
 from draws import TAME, TAME_LOGITS, arrays, recipes, table
+from terms import region_terms
 from tolerances import DIFFERENCE, assert_close
 
 import rmi_jax
@@ -120,25 +121,6 @@ def value_and_grad(row, jit=quick_jit):
     loss_fn, inputs = objective(row)
     argnums = (0, 1) if row.function == "soft_rmi_loss" else (0,)
     return jit(jax.value_and_grad(loss_fn, argnums, has_aux=True)), inputs
-
-
-def region_terms(row, **changes):
-    """``run(probs, targets, weights, jitter) -> terms [B, C], gradients`` of the RMI term alone."""
-    options = {**geometry(row), **changes}
-
-    def loss_fn(probs, targets, weights, jitter):
-        terms = rmi_jax.region_information_loss(
-            probs, targets, where=weights, jitter=jitter, **options
-        )
-        return jnp.sum(terms), terms
-
-    run = quick_jit(jax.grad(loss_fn, argnums=(0, 1), has_aux=True))
-
-    def terms_and_grads(*args):
-        grads, terms = run(*args)
-        return terms, grads
-
-    return terms_and_grads
 
 
 def assert_same(actual, expected, **options):
@@ -282,8 +264,8 @@ def transposed_options(row):
 
 @rows(1, 1, flips=True, dtype=("float64",), ndim=(2, 3), downsampling=("avg", "max"))
 def test_flips_transposes_and_permutations_commute(row, search):
-    plain = region_terms(row, factor=row.scales)
-    other = region_terms(row, **transposed_options(row))
+    plain = region_terms(**{**geometry(row), "factor": row.scales})
+    other = region_terms(**{**geometry(row), **transposed_options(row)})
 
     def check(recipe):
         data = arrays(recipe, row.shape)
