@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import gc
 import os
 import random
 
@@ -15,6 +16,8 @@ SEED = "RMI_JAX_SEED"  # of the inputs that the long tests of properties search
 def pytest_configure():
     # The lines of Python behind every operation would take a quarter of the time to lower.
     jax.config.update("jax_traceback_in_locations_limit", 0)
+    # Traces are many small objects, and looking through them for cycles a twentieth of all time.
+    gc.set_threshold(100_000, 50, 50)
     # Here, so that all processes of pytest-xdist have the same.
     os.environ.setdefault(SEED, str(random.randrange(10**6)))
 
