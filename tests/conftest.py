@@ -68,8 +68,9 @@ def quick_flags():
 def quick_jit(function, **options):
     """`jax.jit` without the compiler's optimizations.
 
-    For wide tables, which show whether formulas are right. The conformance tests of the
-    transformations and the long tests compile as users do.
+    For wide tables, which show whether formulas are right. What compiles as users do: the engine's
+    own tests, jit = eager, the long run, and of the long tests the finite losses and the table of
+    region terms.
     """
     return jax.jit(function, compiler_options=quick_options(), **options)
 

@@ -168,6 +168,20 @@ MUTATIONS = (
         "yp = scatter.dp",
         loss("aux_reports_the_parts[streaming]"),
     ),
+    Mutation(
+        "columns of the Cholesky factor unrolled",
+        "gaussian.py",
+        "lax.fori_loop(0, a.shape[-1], eliminate, a)",
+        "lax.fori_loop(0, a.shape[-1], eliminate, a, unroll=True)",
+        engine("the_size_of_the_program_does_not_grow_with_the_region"),
+    ),
+    Mutation(
+        "rows of the triangular solve unrolled",
+        "gaussian.py",
+        "lax.fori_loop(0, dim, substitute, b)",
+        "lax.fori_loop(0, dim, substitute, b, unroll=True)",
+        engine("the_size_of_the_program_does_not_grow_with_the_region"),
+    ),
     # Centring.
     Mutation(
         "truth not scaled to the prediction",

@@ -303,8 +303,9 @@ def instructions(compiled):
 
 
 def test_the_size_of_the_program_does_not_grow_with_the_region():
-    # What takes time to compile is instructions, and columns unrolled would be 27 times as many.
+    # What takes time to compile is instructions. With columns unrolled, a volume's 27 would need
+    # many more than an image's 9.
     plane = instructions(compile_gradient((2, 33, 33, 4)))
     volume = instructions(compile_gradient((1, 9, 9, 9, 4)))
-    assert 1000 < plane < 5000
-    assert volume < 1.5 * plane
+    assert 1000 < plane < 8000
+    assert volume < 1.25 * plane  # measured: 1.13

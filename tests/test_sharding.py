@@ -41,12 +41,10 @@ def results(devices):
 def run_in_process(script, devices, *arguments):
     """Runs a file of tests as a script, on virtual devices."""
     flags = [f"--xla_force_host_platform_device_count={devices}", *quick_flags()]
-    here = Path(script).parent
     environment = {
         **os.environ,
         "XLA_FLAGS": " ".join(flags),
         "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": os.pathsep.join([str(here), str(here.parent)]),
     }
     return subprocess.run(
         [sys.executable, script, str(devices), *arguments],

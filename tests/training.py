@@ -88,7 +88,10 @@ def finish(process: subprocess.Popen, code: int | None = 0, timeout: float = 600
 
 def run(script: str, *arguments: object) -> str:
     """What a script of the examples printed, which must end well."""
-    return finish(start(script, *arguments))
+    process = start(script, *arguments)
+    printed, errors = process.communicate(timeout=600)
+    assert process.returncode == 0, errors[-4000:]
+    return printed
 
 
 def train(*arguments: object, code: int = 0, **options) -> str:
