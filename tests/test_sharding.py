@@ -12,7 +12,6 @@ import subprocess
 import sys
 from contextlib import nullcontext
 from functools import cache, partial
-from pathlib import Path
 
 import jax
 import numpy as np
