@@ -1,4 +1,4 @@
-"""Does RMI help? Ten losses, several seeds, three tasks, one JSON line per run.
+"""Does RMI help? Twelve losses, several seeds, three tasks, one JSON line per run.
 
 For each seed, every loss starts from the same weights and sees the same batches for the same number
 of steps. Runs that the results file holds already are not repeated, so that the study can be
@@ -56,7 +56,11 @@ RMI = {
     "softmax-rmi-cascade": {"factor": (1, 2, 4), "activation": "softmax"},
     "softmax-rmi-2": {"factor": 2, "activation": "softmax"},
     "softmax-rmi-4": {"factor": 4, "activation": "softmax"},
+    "rmi-2-late": {"factor": 2},
+    "softmax-rmi-1-late": {"factor": 1, "activation": "softmax"},
 }
+WARMUP = 3, 1  # tenths of the steps on cross entropy, and down to the even mix; as the quick start
+LATE = 6, 1
 OTHERS = {
     "softmax": quickstart.softmax_loss,
     "sigmoid": quickstart.sigmoid_loss,
@@ -65,13 +69,15 @@ OTHERS = {
 LossName = Literal[
     "softmax", "sigmoid", "dice", "rmi-4", "rmi-2", "rmi-1",
     "softmax-rmi-1", "softmax-rmi-cascade", "softmax-rmi-2", "softmax-rmi-4",
+    "rmi-2-late", "softmax-rmi-1-late",
 ]  # fmt: skip
 
 
 def objective(name: LossName, steps: int) -> quickstart.Objective:
     if name in OTHERS:
         return lambda logits, labels, step: OTHERS[name](logits, labels)
-    schedule = rmi_jax.warmup_schedule(3 * steps // 10, max(steps // 10, 1))  # as the quick start
+    tenths = LATE if name.endswith("-late") else WARMUP
+    schedule = rmi_jax.warmup_schedule(*(max(n * steps // 10, 1) for n in tenths))
     return lambda logits, labels, step: rmi_jax.rmi_loss(
         logits, labels, bce_weight=schedule(step), **RMI[name]
     )

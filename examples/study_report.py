@@ -19,6 +19,8 @@ TITLES = {
     "softmax-rmi-2": "softmax RMI, factor 2",
     "softmax-rmi-1": "softmax RMI, factor 1",
     "softmax-rmi-cascade": "softmax RMI, factor (1, 2, 4)",
+    "rmi-2-late": "RMI, factor 2, late",
+    "softmax-rmi-1-late": "softmax RMI, factor 1, late",
 }
 BASELINES = ("softmax", "sigmoid")
 SCORES = {"miou": "mIoU, %", "boundary_f1": "boundary F1, %"}
