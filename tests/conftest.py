@@ -75,7 +75,12 @@ def quick_jit(function, **options):
     return jax.jit(function, compiler_options=quick_options(), **options)
 
 
-@pytest.fixture(params=IMPLEMENTATIONS)
+# Where both are compared with something else in the quick run. From there on the reference follows
+# streaming, which the quick run shows to be equal to it.
+both_implementations = pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+
+
+@pytest.fixture(params=["streaming", pytest.param("patches", marks=pytest.mark.slow)])
 def implementation(request):
     return request.param
 

@@ -15,7 +15,7 @@ import rmi_jax
     [
         ("streaming", "float64"),
         ("streaming", "float32"),
-        ("patches", "float64"),
+        pytest.param("patches", "float64", marks=pytest.mark.slow),
         pytest.param("patches", "float32", marks=pytest.mark.slow),
     ],
 )

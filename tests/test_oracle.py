@@ -5,7 +5,7 @@ import jax
 import numpy as np
 import oracle
 import pytest
-from conftest import quick_jit
+from conftest import both_implementations, quick_jit
 from inputs import example
 from tolerances import GOLDEN_GRAD, GOLDEN_VALUE, assert_grad, assert_value
 
@@ -70,6 +70,7 @@ def test_the_gradients_of_the_oracle_are_finite_differences(ndim, mask, options)
 
 
 @pytest.mark.parametrize(("ndim", "mask", "options"), OPTIONS)
+@both_implementations
 def test_every_option_of_the_region_term(ndim, mask, options, implementation, x64):
     data = example(ndim)
     weights = mask and getattr(data, mask)
@@ -89,6 +90,7 @@ def test_every_option_of_the_region_term(ndim, mask, options, implementation, x6
 
 
 @pytest.mark.parametrize(("ndim", "mask", "options"), OPTIONS[::5])
+@both_implementations
 def test_mutual_information(ndim, mask, options, implementation, x64):
     data = example(ndim)
     targets = np.array(data.targets)
@@ -118,6 +120,7 @@ def test_mutual_information(ndim, mask, options, implementation, x64):
         assert plain[1, 2] == normalized[1, 2] == 0
 
 
+@both_implementations
 def test_a_region_key_shifts_the_grid_of_positions(implementation, x64):
     data = example(2)
     options = {"factor": 1, "region_size": 2, "region_stride": 3}

@@ -16,7 +16,7 @@ from functools import cache, partial
 import jax
 import numpy as np
 import pytest
-from conftest import IMPLEMENTATIONS, quick_flags
+from conftest import IMPLEMENTATIONS, both_implementations, quick_flags
 from tolerances import assert_grad, assert_value
 
 # Explicit axes are out of reach before JAX 0.10.
@@ -65,6 +65,7 @@ def lines_of(done):
 @pytest.mark.parametrize("images", ["ordinary", "empty"])
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("devices", OPTIONS)
+@both_implementations
 def test_a_sharded_batch_equals_one_device(devices, mode, images, implementation):
     line = results(devices)[implementation, mode]
     assert line["devices"] == devices
@@ -74,6 +75,7 @@ def test_a_sharded_batch_equals_one_device(devices, mode, images, implementation
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("devices", OPTIONS)
+@both_implementations
 def test_a_device_with_ignored_pixels_only_has_no_gradient(devices, mode, implementation):
     grad = results(devices)[implementation, mode]["empty"]["grad"]
     assert not np.any(grad[: SHAPE[0] // devices])
@@ -81,6 +83,7 @@ def test_a_device_with_ignored_pixels_only_has_no_gradient(devices, mode, implem
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("devices", OPTIONS)
+@both_implementations
 def test_a_batch_that_does_not_divide_is_a_clear_error(devices, mode, implementation):
     message = results(devices)[implementation, mode]["uneven"]
     assert str(SHAPE[0] - 1) in message
@@ -89,6 +92,7 @@ def test_a_batch_that_does_not_divide_is_a_clear_error(devices, mode, implementa
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("devices", OPTIONS)
+@both_implementations
 def test_no_map_leaves_its_device(devices, mode, implementation):
     moved = results(devices)[implementation, mode]["moved"]
     # Something is reduced over the devices, or nothing was sharded in the first place.

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 import pytest
-from conftest import IMPLEMENTATIONS
+from conftest import IMPLEMENTATIONS, both_implementations
 from inputs import example
 from jax.sharding import AbstractMesh, PartitionSpec
 from test_sharding import communicated, lines_of, run_in_process
@@ -76,6 +76,7 @@ def lines(devices, which):
 
 
 @pytest.mark.parametrize("case", QUICK)
+@both_implementations
 def test_shared_images_equal_one_device(case, implementation):
     check(lines(4, "quick")[case, implementation])
 
@@ -93,6 +94,7 @@ def check(line):
 
 
 @pytest.mark.parametrize("case", QUICK)
+@both_implementations
 def test_only_borders_move_and_never_in_a_loop(case, implementation):
     moved = lines(4, "quick")[case, implementation]["moved"]
     assert "collective-permute" in {name for name, _, _ in moved}

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracle
 import pytest
-from conftest import quick_jit
+from conftest import both_implementations, quick_jit
 from inputs import example
 from tolerances import assert_grad, assert_value
 
@@ -51,6 +51,7 @@ def rounded(array, dtype):
 
 
 @pytest.mark.parametrize(tuple(AXES), TABLE)
+@both_implementations
 def test_region_term(ndim, downsampling, factor, mask, dtype, implementation, precision):
     check_region_term(ndim, downsampling, factor, mask, dtype, implementation, quick_jit)
 
@@ -64,6 +65,7 @@ PRODUCT = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize(tuple(AXES), [row for row in PRODUCT if row not in TABLE])
+@both_implementations
 def test_region_term_everywhere(ndim, downsampling, factor, mask, dtype, implementation):
     check_region_term(ndim, downsampling, factor, mask, dtype, implementation, jax.jit)
 
@@ -77,6 +79,7 @@ def check_region_term(ndim, downsampling, factor, mask, dtype, implementation, j
 
 @pytest.mark.slow  # test_transforms.py has vmap and remat, one by one, in the quick run
 @pytest.mark.parametrize(tuple(AXES), TABLE)
+@both_implementations
 def test_region_term_in_vmap_of_remat(
     ndim, downsampling, factor, mask, dtype, implementation, precision
 ):
