@@ -13,8 +13,8 @@ import rmi_jax
 @pytest.mark.parametrize(
     ("implementation", "dtype"),
     [
-        ("streaming", "float64"),
         ("streaming", "float32"),
+        pytest.param("streaming", "float64", marks=pytest.mark.slow),
         pytest.param("patches", "float64", marks=pytest.mark.slow),
         pytest.param("patches", "float32", marks=pytest.mark.slow),
     ],

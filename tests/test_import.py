@@ -8,10 +8,10 @@ _SCRIPT = """
 import json, sys, time
 import jax
 before = set(sys.modules)
-start = time.process_time()
+of_jax = time.process_time()  # what has run so far is little else
 import rmi_jax
-seconds = time.process_time() - start
-print(json.dumps([seconds, sorted(set(sys.modules) - before), sorted(sys.modules)]))
+share = time.process_time() / of_jax - 1
+print(json.dumps([share, sorted(set(sys.modules) - before), sorted(sys.modules)]))
 """
 
 
@@ -28,5 +28,6 @@ def test_import_is_light_and_fast():
     heavy = {"flax", "torch", "tensorflow", "matplotlib", "PIL", "scipy", "sklearn", "tyro", "rich"}
     assert not heavy & {name.partition(".")[0] for name in added}
     assert not any(name.partition(".")[0] == "flax" for name in loaded)
-    # Processor time, the best of three: a busy machine only ever adds to it.
-    assert min(seconds for seconds, *_ in runs) < 0.3
+    # Processor time, the best of three. On an idle machine importing jax takes 0.6 s and more, of
+    # which this is 0.3 s.
+    assert min(share for share, *_ in runs) < 0.5

@@ -27,6 +27,7 @@ OPTIONS = {
     4: {"factor": 1},
     8: {"factor": (1, 2), "activation": "softmax", "region_size": 2, "ignored": "zero"},
 }
+DEVICES = [pytest.param(4, marks=pytest.mark.slow), 8]
 SHAPE = (8, 13, 12, 3)
 MOVES = ("all-gather", "all-to-all", "collective-permute", "reduce-scatter", "collective-broadcast")
 
@@ -64,7 +65,7 @@ def lines_of(done):
 
 @pytest.mark.parametrize("images", ["ordinary", "empty"])
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("devices", OPTIONS)
+@pytest.mark.parametrize("devices", DEVICES)
 @both_implementations
 def test_a_sharded_batch_equals_one_device(devices, mode, images, implementation):
     line = results(devices)[implementation, mode]
@@ -74,7 +75,7 @@ def test_a_sharded_batch_equals_one_device(devices, mode, images, implementation
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("devices", OPTIONS)
+@pytest.mark.parametrize("devices", DEVICES)
 @both_implementations
 def test_a_device_with_ignored_pixels_only_has_no_gradient(devices, mode, implementation):
     grad = results(devices)[implementation, mode]["empty"]["grad"]
@@ -82,7 +83,7 @@ def test_a_device_with_ignored_pixels_only_has_no_gradient(devices, mode, implem
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("devices", OPTIONS)
+@pytest.mark.parametrize("devices", DEVICES)
 @both_implementations
 def test_a_batch_that_does_not_divide_is_a_clear_error(devices, mode, implementation):
     message = results(devices)[implementation, mode]["uneven"]
@@ -91,7 +92,7 @@ def test_a_batch_that_does_not_divide_is_a_clear_error(devices, mode, implementa
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("devices", OPTIONS)
+@pytest.mark.parametrize("devices", DEVICES)
 @both_implementations
 def test_no_map_leaves_its_device(devices, mode, implementation):
     moved = results(devices)[implementation, mode]["moved"]
