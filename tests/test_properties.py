@@ -131,7 +131,7 @@ def test_the_long_run_has_at_least_2000_examples():
     tests = [test for name, test in globals().items() if name.startswith("test_")]
     marks = [m for test in tests for m in getattr(test, "pytestmark", []) if m.args[0] == "row"]
     slow = sum(isinstance(row, type(pytest.param())) for mark in marks for row in mark.args[1])
-    assert (slow - 2) * MANY >= 2000  # jit = eager has fewer
+    assert (slow - 1) * MANY >= 2000  # jit = eager has fewer
 
 
 # --- Values
@@ -193,7 +193,7 @@ def test_streaming_equals_patches(row, search):
 
 
 # Without jit every loop is compiled again in every call. tests/conformance has the quick test.
-@rows(0, 2, dtype=("float64",), factor=(1, 2))
+@rows(0, 1, dtype=("float64",), factor=(1, 2))
 def test_jit_equals_eager(row, search):
     compiled, inputs = value_and_grad(row, jit=jax.jit)
     eager, _ = value_and_grad(row, jit=lambda f: f)
