@@ -59,8 +59,8 @@ RMI = {
     "rmi-2-late": {"factor": 2},
     "softmax-rmi-1-late": {"factor": 1, "activation": "softmax"},
 }
-WARMUP = 3, 1  # tenths of the steps on cross entropy, and down to the even mix; as the quick start
-LATE = 6, 1
+# Tenths of the steps on cross entropy alone, and down to the even mix; 3 and 1 as the quick start.
+WARMUP = {"rmi-2-late": (6, 1), "softmax-rmi-1-late": (6, 1)}
 OTHERS = {
     "softmax": quickstart.softmax_loss,
     "sigmoid": quickstart.sigmoid_loss,
@@ -76,7 +76,7 @@ LossName = Literal[
 def objective(name: LossName, steps: int) -> quickstart.Objective:
     if name in OTHERS:
         return lambda logits, labels, step: OTHERS[name](logits, labels)
-    tenths = LATE if name.endswith("-late") else WARMUP
+    tenths = WARMUP.get(name, (3, 1))
     schedule = rmi_jax.warmup_schedule(*(max(n * steps // 10, 1) for n in tenths))
     return lambda logits, labels, step: rmi_jax.rmi_loss(
         logits, labels, bce_weight=schedule(step), **RMI[name]

@@ -60,9 +60,10 @@ def quick_options():
     return {name: QUICK[name] for name in QUICK if known(name)}
 
 
-def quick_flags():
-    """The same for a process of its own, whose devices are XLA's flags as well."""
-    return [f"--{name}={str(value).lower()}" for name, value in quick_options().items()]
+def quick_flags(devices):
+    """XLA_FLAGS of a process of its own: the same, and how many virtual devices it has."""
+    options = {"xla_force_host_platform_device_count": devices, **quick_options()}
+    return " ".join(f"--{name}={str(value).lower()}" for name, value in options.items())
 
 
 def quick_jit(function, **options):

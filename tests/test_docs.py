@@ -21,7 +21,7 @@ PAGES = ("scaling.md",)
 def test_page(page):
     environment = {
         **os.environ,
-        "XLA_FLAGS": " ".join(["--xla_force_host_platform_device_count=8", *quick_flags()]),
+        "XLA_FLAGS": quick_flags(8),
         "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": str(ROOT),
     }

@@ -264,7 +264,7 @@ def transposed_options(row):
 
 @rows(1, 1, flips=True, dtype=("float64",), ndim=(2, 3), downsampling=("avg", "max"))
 def test_flips_transposes_and_permutations_commute(row, search):
-    plain = region_terms(**{**geometry(row), "factor": row.scales})
+    plain = region_terms(**geometry(row))
     other = region_terms(**{**geometry(row), **transposed_options(row)})
 
     def check(recipe):

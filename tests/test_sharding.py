@@ -40,10 +40,9 @@ def results(devices):
 @cache
 def run_in_process(script, devices, *arguments):
     """Runs a file of tests as a script, on virtual devices."""
-    flags = [f"--xla_force_host_platform_device_count={devices}", *quick_flags()]
     environment = {
         **os.environ,
-        "XLA_FLAGS": " ".join(flags),
+        "XLA_FLAGS": quick_flags(devices),
         "JAX_PLATFORMS": "cpu",
     }
     return subprocess.run(

@@ -57,9 +57,7 @@ def start(
         "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": str(modules),
         # Compiling is what takes the time here.
-        "XLA_FLAGS": " ".join(
-            [*quick_flags(), f"--xla_force_host_platform_device_count={devices}"]
-        ),
+        "XLA_FLAGS": quick_flags(devices),
     }
     if cache is not None:
         environment["JAX_COMPILATION_CACHE_DIR"] = str(cache)
@@ -75,23 +73,25 @@ def start(
     )
 
 
-def finish(process: subprocess.Popen, code: int | None = 0, timeout: float = 600) -> str:
-    """What it printed; `code` None for any but 0."""
+def ended(process: subprocess.Popen, code: int | None = 0, timeout: float = 600) -> tuple[str, str]:
+    """What it printed, and its errors; `code` None for any but 0."""
     try:
         printed, errors = process.communicate(timeout=timeout)
     finally:
         process.kill()
-    ended = process.returncode
-    assert ended == code if code is not None else ended != 0, (ended, printed, errors[-4000:])
-    return printed + errors
+    status = process.returncode
+    assert status == code if code is not None else status != 0, (status, printed, errors[-4000:])
+    return printed, errors
+
+
+def finish(process: subprocess.Popen, code: int | None = 0, timeout: float = 600) -> str:
+    """All that it wrote; `code` None for any but 0."""
+    return "".join(ended(process, code, timeout))
 
 
 def run(script: str, *arguments: object) -> str:
-    """What a script of the examples printed, which must end well."""
-    process = start(script, *arguments)
-    printed, errors = process.communicate(timeout=600)
-    assert process.returncode == 0, errors[-4000:]
-    return printed
+    """What a script of the examples printed, which must end well; without its errors."""
+    return ended(start(script, *arguments))[0]
 
 
 def train(*arguments: object, code: int = 0, **options) -> str:
