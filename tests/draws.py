@@ -212,13 +212,16 @@ def table(rows, seed, *, flips=False, first=False, **narrowed):
 def _row(seed, flips, options):
     """Makes the options fit each other, and a map that fits them; adds its shape and a seed."""
     row = SimpleNamespace(**options, seed=seed)
-    sizes = {name: getattr(row, name)[: row.ndim] for name in _PER_AXIS}
-    for name, per_axis in sizes.items():
-        setattr(row, name, per_axis[0] if len(set(per_axis)) == 1 else per_axis)
     if not isinstance(row.factor, int):
         row.factor = tuple(f if isinstance(f, int) else f[: row.ndim] for f in row.factor)
     scales = (row.factor,) if isinstance(row.factor, int) else row.factor
     row.scales = [(f,) * row.ndim if isinstance(f, int) else f for f in scales]
+    if flips and len(row.scales) > 1:
+        # There are no sides on which every second region of factors 1, 2 and 4 is symmetric.
+        row.region_stride = (1,) * row.ndim
+    sizes = {name: getattr(row, name)[: row.ndim] for name in _PER_AXIS}
+    for name, per_axis in sizes.items():
+        setattr(row, name, per_axis[0] if len(set(per_axis)) == 1 else per_axis)
     sides = []
     for axis, size in enumerate(zip(*sizes.values(), strict=True)):
         fit = _sides([f[axis] for f in row.scales], row.downsampling, *size, flips)
@@ -231,7 +234,7 @@ def _row(seed, flips, options):
 def _sides(factors, downsampling, size, dilation, stride, flips):
     """Yields lengths of an axis, the shortest first."""
     span = (size - 1) * dilation
-    for side in itertools.count(1):
+    for side in range(1, 1000):  # an end, for none may fit
         cells = [cell_counts([side], [f], downsampling)[0] for f in factors]
         padded = [side + 2 * (f // 2) if f > 1 else side for f in factors]
         symmetric = all(p % f == 0 for p, f in zip(padded, factors, strict=True)) and all(

@@ -134,6 +134,12 @@ def test_the_long_run_has_at_least_2000_examples():
     assert (slow - 1) * MANY >= 2000  # jit = eager has fewer
 
 
+@pytest.mark.parametrize("flips", [False, True])
+def test_every_seed_has_rows(flips):
+    for seed in range(300):
+        assert len(table(2, seed, flips=flips, downsampling=("avg", "max"))) == 2
+
+
 # --- Values
 
 
