@@ -127,7 +127,7 @@ def _add_gradients(
     def pulled(k, p, y):
         maps = centred(p, y, Centring(*(c[k] for c in fit.centring)))
         change = jax.tree.map(lambda m: m[k], fit.change)
-        return pull_back(maps, view.sweep, matrices[k], fit.mean[k], change)
+        return pull_back(maps, view.sweep, matrices[k], fit.mean[k], fit.mean_z[k], change)
 
     def visit(k, grads):
         inputs, targets, log_total = grads

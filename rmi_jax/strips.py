@@ -91,7 +91,12 @@ def moments(
 
 
 def pull_back(
-    maps: jax.Array, sweep: Sweep, matrix: jax.Array, mean: jax.Array, change: Change
+    maps: jax.Array,
+    sweep: Sweep,
+    matrix: jax.Array,
+    mean: jax.Array,
+    mean_z: jax.Array,
+    change: Change,
 ) -> jax.Array:
     """Gradient maps from a linear function of the region vectors, scattered back onto the cells.
 
@@ -100,15 +105,16 @@ def pull_back(
       sweep: the positions.
       matrix: ``[B, m d, 2d]``: the gradient of a region of m maps is ``matrix C (z - mean)``.
       mean: ``[B, 2d]``.
+      mean_z: ``[B, 2d]``, what rounding leaves of the mean of ``C (z - mean)``.
       change: C.
 
     Returns:
       ``[B, m, *cells]``.
     """
     shape = (matrix.shape[1] // sweep.regions.dim, *maps.shape[2:])
-    mean = mean[..., None]
     # Where nothing is changed, the mean is subtracted from fewer rows after the product.
-    shift = jnp.where(change.wanted, 0, _matmul("bij,bjn->bin", matrix, mean))
+    left = jnp.where(change.wanted, mean_z, mean)[..., None]
+    shift, mean = _matmul("bij,bjn->bin", matrix, left), mean[..., None]
 
     def components(strip):
         return _components(strip, sweep.regions)
