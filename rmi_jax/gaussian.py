@@ -66,7 +66,7 @@ def zeros_from(a: jax.Array) -> jax.Array:
 
 def identity_from(a: jax.Array) -> jax.Array:
     """Identity matrices of the shape and sharding of ``a`` ``[..., d, d]``."""
-    return zeros_from(a) + jnp.eye(a.shape[-1], dtype=a.dtype)
+    return zeros_from(a) + jnp.broadcast_to(jnp.eye(a.shape[-1], dtype=a.dtype), a.shape)
 
 
 def _repaired(value: jax.Array, repair: jax.Array) -> jax.Array:
@@ -168,7 +168,7 @@ def truth_scatter(scatter: Scatter, guess: jax.Array, jitter: jax.Array) -> jax.
     cross = matmul(guess, transpose(scatter.dp))
     explained = matmul(matmul(guess, scatter.pp), transpose(guess))
     yy = scatter.dd + cross + transpose(cross) + explained
-    return yy + jitter * jnp.eye(yy.shape[-1], dtype=yy.dtype)
+    return yy + jitter * jnp.broadcast_to(jnp.eye(yy.shape[-1], dtype=yy.dtype), yy.shape)
 
 
 def _diagonal(a: jax.Array) -> jax.Array:

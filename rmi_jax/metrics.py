@@ -159,9 +159,19 @@ def _class_maps(
     predictions: jax.Array, labels: jax.Array, num_classes: int, where: jax.Array | None
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Checks the arguments that all counts share; both maps as int32, and the valid pixels."""
-    for name, value in (("predictions", predictions), ("labels", labels)):
-        array_checks.integers(name, value, "for scores take jnp.argmax over the class axis")
-    array_checks.shape("predictions", predictions, labels.shape, "the shape of labels")
+    both = {"predictions": predictions, "labels": labels}
+    for name, value in both.items():
+        array_checks.array(name, value)
+    # An axis too many is the fault of the map that has it.
+    reference = "labels" if labels.ndim <= predictions.ndim else "predictions"
+    for name, value in both.items():
+        array_checks.class_map(
+            name,
+            value,
+            both[reference].shape,
+            f"the shape of {reference}",
+            for_probabilities="for scores take jnp.argmax over the class axis",
+        )
     if labels.ndim < 2 or 0 in labels.shape:
         raise ValueError(
             f"labels must have shape [batch, *spatial] without an empty axis, got {labels.shape}"

@@ -180,7 +180,7 @@ def _scatter(sums: Moments, view: View) -> tuple[jax.Array, Scatter]:
     weights = view.sweep.weights
     total = jnp.sum(weights, axis=tuple(range(1, weights.ndim)))[:, None]
     total, sums = summed((total, sums), view.scale.halo)
-    mean = sums.first / jnp.where(total > 0, total, 1)
+    mean = sums.first / jnp.where(total > 0, total, 1)[None]
     second = sums.second - sums.first[..., :, None] * mean[..., None, :]
     # Every k-th region stands for k of them, so that alpha keeps its meaning.
     dim, thinning = view.scale.regions.dim, math.prod(view.scale.regions.stride)
@@ -213,7 +213,8 @@ def _gradient_matrix(fit: Fit, slots: Slots, cotangent: Terms, view: View, soft:
         if isinstance(value, SymbolicZero):
             value = gaussian.zeros_from(fit.centring.slope.T)
         per_slot = jnp.take_along_axis(value.T, slots.classes, axis=0)
-        per_slot = slots.varies * per_slot * (math.prod(regions.stride) / regions.dim)
+        per_slot = per_slot * (math.prod(regions.stride) / regions.dim)
+        per_slot = jnp.where(slots.varies, per_slot, 0)
         return per_slot[..., None, None]
 
     def inverse(chol):
