@@ -209,9 +209,9 @@ def soft_rmi_loss(
       ValueError: if shapes do not match, an option is out of range, or targets leave [0, 1].
     """
     logits = _classes_last(logits, axis, "logits")
-    targets = _classes_last(targets, axis, "targets")
+    given, targets = targets, _classes_last(targets, axis, "targets")
     array_checks.shape("targets", targets, logits.shape, "the shape of logits")
-    array_checks.unit_interval("targets", targets)
+    array_checks.unit_interval("targets", given)  # under `jit`, what is made of it is unknown
     targets = targets.astype(compute_dtype(logits.dtype))
     if activation == "softmax" and logits.shape[-1] == 1:
         raise ValueError("logits have 1 class, where softmax is constant; use activation='sigmoid'")
