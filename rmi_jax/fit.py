@@ -169,7 +169,7 @@ def _scatter(sums: Moments, view: View) -> tuple[jax.Array, jax.Array]:
     weights, regions = view.sweep.weights, view.scale.regions
     total = jnp.sum(weights, axis=tuple(range(1, weights.ndim)))[:, None]
     total, sums = summed((total, sums), view.scale.halo)
-    mean = sums.first / jnp.where(total > 0, total, 1)
+    mean = sums.first / jnp.where(total > 0, total, 1)[None]
     scatter = sums.second - sums.first[..., :, None] * mean[..., None, :]
     return mean, regions.thinning * scatter
 

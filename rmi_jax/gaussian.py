@@ -65,7 +65,7 @@ def zeros_from(a: jax.Array) -> jax.Array:
 
 def identity_from(a: jax.Array) -> jax.Array:
     """Identity matrices of the shape and sharding of ``a`` ``[..., d, d]``."""
-    return zeros_from(a) + jnp.eye(a.shape[-1], dtype=a.dtype)
+    return zeros_from(a) + jnp.broadcast_to(jnp.eye(a.shape[-1], dtype=a.dtype), a.shape)
 
 
 def cholesky(a: jax.Array, floor: jax.Array) -> jax.Array:
@@ -151,7 +151,7 @@ def truth_scatter(scatter: jax.Array, slope: jax.Array) -> jax.Array:
 
 def with_jitter(scatter: jax.Array, jitter: jax.Array) -> jax.Array:
     """``scatter + alpha I``."""
-    return scatter + jitter * jnp.eye(scatter.shape[-1], dtype=scatter.dtype)
+    return scatter + jitter * identity_from(scatter)
 
 
 def residual(whitening: Whitening) -> jax.Array:

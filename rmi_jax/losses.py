@@ -132,8 +132,13 @@ def rmi_loss(
       <https://arxiv.org/abs/1910.12037>`_, NeurIPS 2019, eq. 13-16.
     """
     logits = _classes_last(logits, axis, "logits")
-    array_checks.integers("labels", labels, "for maps of class probabilities use soft_rmi_loss")
-    array_checks.shape("labels", labels, logits.shape[:-1], "logits without the class axis")
+    array_checks.class_map(
+        "labels",
+        labels,
+        logits.shape[:-1],
+        "logits without the class axis",
+        for_probabilities="for maps of class probabilities use soft_rmi_loss",
+    )
     if logits.shape[-1] < 2:
         raise ValueError(
             f"logits must have at least 2 classes for integer labels, got {logits.shape[-1]}; "
@@ -142,7 +147,8 @@ def rmi_loss(
     labels = class_maps.narrow(labels, logits.shape[-1])
     valid = (labels >= 0) & (labels < logits.shape[-1])
     weights = pixel_weights(where, logits)
-    weights = valid.astype(compute_dtype(logits.dtype)) if weights is None else valid * weights
+    dtype = compute_dtype(logits.dtype)
+    weights = valid.astype(dtype) if weights is None else jnp.where(valid, weights, 0)
     checks.one_of("activation", activation, ("sigmoid", "softmax"))
     options = read(
         logits.shape,
@@ -230,9 +236,9 @@ def soft_rmi_loss(
       ValueError: if shapes do not match, an option is out of range, or targets leave [0, 1].
     """
     logits = _classes_last(logits, axis, "logits")
-    targets = _classes_last(targets, axis, "targets")
+    given, targets = targets, _classes_last(targets, axis, "targets")
     array_checks.shape("targets", targets, logits.shape, "the shape of logits")
-    array_checks.unit_interval("targets", targets)
+    array_checks.unit_interval("targets", given)  # under `jit`, what is made of it is unknown
     targets = targets.astype(compute_dtype(logits.dtype))
     if activation == "softmax" and logits.shape[-1] == 1:
         raise ValueError("logits have 1 class, where softmax is constant; use activation='sigmoid'")
@@ -279,6 +285,7 @@ def _objective(
     terms = region_terms(logits, targets, weights, options, active)
     rmi = terms.information if mix.zero_floor else terms.information + floor(options)
 
+    class_weights = class_weights.reshape(1, -1)
     per_image = jnp.sum(class_weights * (bce_weight * entropy + rmi_weight * rmi), axis=-1)
     loss = per_image if mix.reduction == "none" else jnp.mean(per_image)
     if not mix.has_aux:
@@ -287,7 +294,8 @@ def _objective(
     images = jnp.sum(varies, axis=0)
 
     def over_images(values):
-        return jnp.sum(jnp.where(varies, values, 0), axis=0) / jnp.maximum(images, 1)
+        total = jnp.sum(jnp.where(varies, values, 0), axis=0)
+        return total / jnp.maximum(images, 1).astype(dtype)
 
     aux = LossParts(
         jnp.mean(entropy, axis=0),

@@ -98,7 +98,8 @@ def _gradient_matrix(
         if isinstance(value, SymbolicZero):
             value = gaussian.zeros_from(slope.T)
         per_slot = jnp.take_along_axis(value.T, slots.classes, axis=0)
-        per_slot = slots.varies * per_slot * (regions.thinning / regions.dim)
+        per_slot = per_slot * (regions.thinning / regions.dim)
+        per_slot = jnp.where(slots.varies, per_slot, 0)
         return per_slot[..., None, None]
 
     # With G = L22^-1 [-W, I], the gradient of X = [P; Y] is G' G X / d.
