@@ -75,7 +75,7 @@ def _walk(program, target, trips, name, times, loops, values: Values, found) -> 
             branches = re.search(r"branch_computations=\{([^}]*)\}", instruction.text)
             names = re.findall(r"%([\w.\-]+)", branches.group(1)) if branches else []
             for key in ("true_computation", "false_computation"):
-                names += [name] if (name := instruction.attribute(key)) else []
+                names += [branch] if (branch := instruction.attribute(key)) else []
             options = []
             for branch in names:  # the dearest
                 options.append([])
