@@ -8,7 +8,7 @@ SHAPE = (16, 513, 513, 21)  # of PASCAL VOC as the paper trains it
 VISITS = (5, 21)  # classes visited per image, which the compiled program does not tell
 
 # Loops over the classes that one pass does not settle: few or none in most batches.
-_FURTHER_PASSES = {"_mixed_scatter"}
+_FURTHER_PASSES = {"_further_passes"}
 
 
 class Case(NamedTuple):

@@ -77,10 +77,10 @@ def _walk(program, target, trips, name, times, loops, values: Values, found) -> 
             for key in ("true_computation", "false_computation"):
                 names += [branch] if (branch := instruction.attribute(key)) else []
             options = []
-            for branch in names:  # the dearest
+            for branch in names:  # the cheapest: what all others are for is the exception
                 options.append([])
                 _walk(program, target, trips, branch, times, loops, {}, options[-1])
-            found += max(options, key=lambda option: sum(s.seconds * s.times for s in option))
+            found += min(options, key=lambda option: sum(s.seconds * s.times for s in option))
         elif opcode in ("call", "async-start") and not instruction.text.startswith(", kind"):
             inner = instruction.attribute("to_apply") or instruction.attribute("calls")
             _walk(program, target, trips, inner, times, loops, {}, found)
@@ -151,28 +151,49 @@ def _traffic(program, computation, instruction, target) -> tuple[float, float]:
     if not out:
         return read, 0.0
     if called is not None:
-        return read, _stored(program, called)
-    if instruction.opcode == "dynamic-update-slice":
-        return read, sum(a.bytes for a in operands[1].arrays)
+        return read, _stored(program, called, target)
+    if instruction.opcode in ("dynamic-update-slice", "scatter"):
+        return read, _updated(computation, instruction, target)
     return read, sum(array.bytes for array in out)
 
 
 def _sliced(user: Instruction, index: int, array: Array, target: Target) -> float:
     """Bytes of an operand that an instruction looks at."""
-    if user.opcode == "dynamic-update-slice" and index == 0:
+    if user.opcode in ("dynamic-update-slice", "scatter") and index == 0:
         return 0.0  # written in place
-    if user.opcode in ("slice", "dynamic-slice", "gather") and index == 0:
-        run, out = array.itemsize, user.arrays[0]
-        if user.opcode == "gather":
-            run *= _slice_size(user)
-        else:
-            for axis in array.order:
-                run *= out.sizes[axis]
-                if out.sizes[axis] < array.sizes[axis]:
-                    break
-        pieces = out.count * array.itemsize / run
-        return min(max(out.bytes, pieces * max(run, target.granule)), array.bytes)
+    if user.opcode in ("slice", "dynamic-slice") and index == 0:
+        return _pieces(user.arrays[0].sizes, array, target)
+    if user.opcode == "gather" and index == 0:
+        out = user.arrays[0]
+        run = array.itemsize * _window(user, "slice_sizes")
+        return min(
+            max(out.bytes, out.count * array.itemsize / run * max(run, target.granule)), array.bytes
+        )
     return array.bytes
+
+
+def _pieces(sizes: tuple[int, ...], array: Array, target: Target) -> float:
+    """Bytes that a window of an array touches, for memory is read in granules."""
+    run = array.itemsize
+    for axis in array.order:
+        run *= sizes[axis]
+        if sizes[axis] < array.sizes[axis]:
+            break
+    part = array._replace(sizes=sizes)
+    pieces = part.count * array.itemsize / run
+    return min(max(part.bytes, pieces * max(run, target.granule)), array.bytes)
+
+
+def _updated(computation, update: Instruction, target: Target) -> float:
+    """Bytes written by an update in place."""
+    if update.opcode == "dynamic-update-slice":
+        return _pieces(computation[update.operands[1]].arrays[0].sizes, update.arrays[0], target)
+    values = computation[update.operands[2]].arrays[0]
+    # Windows of single elements where an axis of length 1 varies fastest.
+    fastest = update.arrays[0].order[0]
+    inserted = re.search(r"inserted_window_dims=\{([\d,]*)\}", update.text)
+    alone = inserted is not None and str(fastest) in inserted.group(1).split(",")
+    return values.count * max(values.itemsize, target.granule if alone else 0)
 
 
 def _used(program, computation, index, target) -> float:
@@ -199,17 +220,17 @@ def _used_from(program, computation, value: Instruction, target) -> float:
     return min(total, sum(a.bytes for a in value.arrays))
 
 
-def _stored(program, computation, name: str | None = None) -> float:
+def _stored(program, computation, target: Target, name: str | None = None) -> float:
     """Bytes that a fusion writes."""
     root = computation[name] if name else next(i for i in computation.values() if i.root)
     if root.opcode == "tuple":
-        return sum(_stored(program, computation, part) for part in root.operands)
+        return sum(_stored(program, computation, target, part) for part in root.operands)
     if root.opcode == "bitcast":
-        return _stored(program, computation, root.operands[0])
+        return _stored(program, computation, target, root.operands[0])
     if root.opcode == "fusion":
-        return _stored(program, program.computations[root.attribute("calls")])
-    if root.opcode == "dynamic-update-slice":
-        return sum(array.bytes for array in computation[root.operands[1]].arrays)
+        return _stored(program, program.computations[root.attribute("calls")], target)
+    if root.opcode in ("dynamic-update-slice", "scatter"):
+        return _updated(computation, root, target)
     return sum(array.bytes for array in root.arrays if not array.space)
 
 
@@ -236,8 +257,8 @@ def _flops(program, computation, instruction) -> float:
     return total
 
 
-def _slice_size(gather: Instruction) -> int:
-    found = re.search(r"slice_sizes=\{([\d,]*)\}", gather.text)
+def _window(instruction: Instruction, name: str) -> int:
+    found = re.search(rf"{name}=\{{([\d,]*)\}}", instruction.text)
     return math.prod(int(s) for s in found.group(1).split(",") if s) if found else 1
 
 
@@ -245,7 +266,8 @@ def _gathered(program, computation, instruction) -> float:
     most = 0.0
     for place, part in _called(program, computation, instruction):
         if part.opcode == "gather":
-            most = max(most, part.arrays[0].count / _slice_size(part))
+            most = max(most, part.arrays[0].count / _window(part, "slice_sizes"))
         elif part.opcode == "scatter":
-            most = max(most, place[part.operands[1]].arrays[0].count)
+            # One update for every index, whatever the window.
+            most = max(most, place[part.operands[1]].arrays[0].sizes[0])
     return most
