@@ -1,4 +1,4 @@
-"""Is a batch that is cut into parts trained on as a whole? For a process with 4 devices, in float64."""
+"""Is a batch in parts trained on as a whole? For a process with 4 devices and 64-bit types."""
 
 import jax
 import jax.numpy as jnp
@@ -73,4 +73,3 @@ def by_hand(found, images, labels, net, loss):
         entropy = np.log(np.exp(logits).sum(-1)) - (truth * logits).sum(-1)
     valid = labels != 255
     np.testing.assert_allclose(found, entropy[valid].sum() / (valid.sum() + 1), rtol=1e-9)
-

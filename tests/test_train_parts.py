@@ -24,7 +24,6 @@ with miniature.importing_examples():
         models,
         objective,
         optimizer,
-        step,
         windows,
     )  # fmt: skip
     from segmentation.models import deeplab, pretrained

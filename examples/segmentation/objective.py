@@ -1,9 +1,12 @@
 """The losses that train.py offers."""
 
+import dataclasses
+import re
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 import rmi_jax
 from rmi_jax import LossParts
@@ -38,6 +41,23 @@ def make(config: Config) -> Objective:
         return loss, parts._replace(cross_entropy=share * parts.cross_entropy)
 
     return objective
+
+
+def check(config: Config, classes: int) -> None:
+    """Ends with a message that names the flags, where the library would refuse the options."""
+    logits = jax.ShapeDtypeStruct((1, *config.crop, classes), jnp.float32)
+    labels = jax.ShapeDtypeStruct(logits.shape[:-1], jnp.int32)
+    try:
+        jax.eval_shape(make(config), logits, labels, jax.ShapeDtypeStruct((), jnp.int32))
+    except (TypeError, ValueError) as error:
+        names = [field.name for field in dataclasses.fields(config.rmi)]
+        message = re.sub(rf"\b({'|'.join(names)})\b", flag, str(error))
+        height, width = config.crop
+        raise SystemExit(f"--crop {height} {width}: {message}") from error
+
+
+def flag(name: re.Match[str]) -> str:
+    return f"--rmi.{name[0].replace('_', '-')}"
 
 
 def shares(labels: jax.Array) -> jax.Array:
