@@ -152,7 +152,7 @@ def read(history: Path, classes: int) -> tuple[list[Record], str]:
     for number, text in enumerate(lines, start=1):
         try:
             record = {name: known(value) for name, value in json.loads(text).items()}
-        except (ValueError, AttributeError):
+        except (ValueError, AttributeError, RecursionError):
             record = {}
         if is_record(record, classes):
             records.append(record)
