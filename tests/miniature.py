@@ -121,7 +121,7 @@ def _cityscapes(root, split, variant, stem, image, labels):
     labels = mapped(labels, train_ids, 255)
     if variant != "labelIds":
         save(mask.with_name(f"{stem}_gtFine_labelTrainIds.png"), labels)
-    return Expected(stem, image, labels)
+    return Expected(f"{city}/{stem}", image, labels)
 
 
 def _ade20k(root, split, variant, stem, image, labels):

@@ -8,11 +8,10 @@ is UTF-8 whatever the locale, with the line endings of Unix.
 import hashlib
 import json
 import os
-import re
 import secrets
 from pathlib import Path
 
-from segmentation.dataset import BadData
+from segmentation.problems import BadData
 
 RECORD = ".rmi_jax_written"
 ANY = "*"  # in place of a digest: a log, which grows
@@ -50,7 +49,7 @@ def write(file: Path, content: str | bytes, *, source: str = "-") -> None:
 def append(file: Path, text: str) -> None:
     """Adds to a log. Whatever it holds, `write` may replace it later."""
     check(file)
-    if not _is_recorded(file, re.escape(ANY)):
+    if not _known(file, ANY):
         _record(file, ANY, "-")
     with file.open("a", encoding="utf-8", newline="\n") as opened:
         opened.write(text)
@@ -58,7 +57,7 @@ def append(file: Path, text: str) -> None:
 
 def check(*files: Path) -> None:
     """Before long work: `ForeignFile` names what stands in the way."""
-    foreign = [file for file in files if os.path.lexists(file) and not _is_own(file)]
+    foreign = [file for file in files if os.path.lexists(file) and not is_own(file)]
     if foreign:
         others = f" (and {len(foreign) - 1} more)" if len(foreign) > 1 else ""
         raise ForeignFile(
@@ -69,25 +68,46 @@ def check(*files: Path) -> None:
 
 def is_from(file: Path, source: str) -> bool:
     """Whether the file is there as `write` left it when it was made from this source."""
-    return file.is_file() and _is_recorded(file, _digest(file.read_bytes()), re.escape(source))
+    return _known(file) and file.is_file() and _known(file, _digest(file.read_bytes()), source)
 
 
-def _is_own(file: Path) -> bool:
-    return _is_recorded(file, re.escape(ANY)) or (
-        file.is_file() and _is_recorded(file, _digest(file.read_bytes()))
+def is_own(file: Path) -> bool:
+    """Whether the program wrote the file as it is now."""
+    return _known(file, ANY) or (
+        _known(file) and file.is_file() and _known(file, _digest(file.read_bytes()))
     )
 
 
-def _is_recorded(file: Path, digest: str, source: str = r"\S+") -> bool:
+# Of each record, how much was read and what it says, so that thousands of files take no time.
+_read: dict[Path, tuple[int, set[tuple[bytes, ...]]]] = {}
+
+
+def _known(file: Path, *digest_and_source: str) -> bool:
+    """Whether the record has the file, with this digest, made from this source."""
     record = file.with_name(RECORD)
-    line = rf"^{digest} {source} {re.escape(json.dumps(file.name))}$"
-    return record.exists() and bool(re.search(line.encode(), record.read_bytes(), re.MULTILINE))
+    begin, lines = _read.get(record, (0, set()))
+    end = record.stat().st_size if record.exists() else 0
+    if end < begin:  # another folder of the same name
+        begin, lines = 0, set()
+    if end > begin:
+        with record.open("rb") as opened:
+            opened.seek(begin)
+            for line in opened.read(end - begin).splitlines():
+                digest, _, rest = line.partition(b" ")
+                source, _, name = rest.partition(b" ")
+                lines |= {(name,), (name, digest), (name, digest, source)}
+    _read[record] = end, lines
+    return (_quoted(file), *(word.encode() for word in digest_and_source)) in lines
 
 
 def _record(file: Path, digest: str, source: str) -> None:
     # A line of its own, even after one that a killed process left half-way.
     with file.with_name(RECORD).open("ab") as record:
-        record.write(f"\n{digest} {source} {json.dumps(file.name)}\n".encode())
+        record.write(b"\n%s %s %s\n" % (digest.encode(), source.encode(), _quoted(file)))
+
+
+def _quoted(file: Path) -> bytes:
+    return json.dumps(file.name).encode()
 
 
 def _digest(data: bytes) -> str:
