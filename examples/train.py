@@ -39,10 +39,18 @@ def main(arguments: list[str]) -> None:
 def check(options: config.Config) -> None:
     problems, datasets = [], {}
     for split in dict.fromkeys((options.train_split, options.eval_split)):
-        dataset = open_dataset(options.data, options.root, split, table=options.table)
+        dataset = open_dataset(
+            options.data,
+            options.root,
+            split,
+            table=options.table,
+            fold=options.fold,
+            max_pixels=options.max_pixels,
+        )
         datasets[split] = dataset
         found = check_data(dataset)
         print(f"{split}: {len(dataset)} pictures, {len(found)} with problems")
+        print("".join(f"{line}\n" for line in dataset.left_out), end="")
         problems += found
     if problems:
         raise BadData("\n".join(problems))
@@ -51,4 +59,5 @@ def check(options: config.Config) -> None:
 
 if __name__ == "__main__":
     matplotlib.use("agg")
+    sys.stdout.reconfigure(errors="backslashreplace")  # names in any script, on any terminal
     main(sys.argv[1:])

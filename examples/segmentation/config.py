@@ -11,9 +11,10 @@ from typing import Any, Literal
 import tyro
 import yaml
 
-from segmentation import checkpoints, ranges, writing
+from segmentation import checkpoints, images, ranges
 from segmentation.layouts import LayoutName, Split
 from segmentation.models import BackboneName, ModelName
+from segmentation.writing import write as write_whole
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,10 @@ class Config:
     """The data set's folder."""
     table: Path | None = None
     """For --data folder: the file that names the classes."""
+    fold: int = 0
+    """For --data isbi: which fifth of the slices is the split "test"."""
+    max_pixels: int = images.LIMIT
+    """Larger pictures are refused, since their files may be made to fill the memory."""
     train_split: Split = "train"
     """Pictures to train on."""
     eval_split: Split = "val"
@@ -133,7 +138,7 @@ class Config:
 # What may differ when a run goes on: none of it changes the parameters a run ends with. Paths may,
 # for what is found there is compared (`identity.py`).
 FREE = {"check_data", "eval_every", "eval_batch", "save_every", "keep", "log_every", "hosts"}
-FREE |= {"root", "table", "output", "eval_split"}
+FREE |= {"root", "table", "output", "eval_split", "max_pixels"}
 
 
 FROM_FILE = """
@@ -213,7 +218,7 @@ def settle(config: Config, folder: Path) -> None:
             refuse_others(read(file), config, folder)
         if file.read_text(encoding="utf-8") == text:
             return
-    writing.write(file, text)
+    write_whole(file, text)
 
 
 def refuse_others(before: dict[str, Any], config: Config, folder: Path) -> None:

@@ -71,8 +71,8 @@ def read(file: Path, use: Use, limit: int | None = None) -> tuple[np.ndarray, St
     """
     limit = LIMIT if limit is None else limit
     try:
-        # Opened here: with only its name, Pillow maps uncompressed TIFF files into memory, and takes
-        # the sides of those that are to be turned one for the other.
+        # Opened here: with its name alone, Pillow maps plain TIFF files into memory, and takes the
+        # sides of those that are to be turned one for the other.
         with file.open("rb") as opened, Image.open(opened) as picture:
             if picture.width * picture.height > limit:
                 raise BadData(

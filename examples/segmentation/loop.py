@@ -38,9 +38,19 @@ class NotFinite(RuntimeError):
 
 def run(config: Config) -> None:
     train, test = (
-        open_dataset(config.data, config.root, split, table=config.table)
+        open_dataset(
+            config.data,
+            config.root,
+            split,
+            table=config.table,
+            fold=config.fold,
+            max_pixels=config.max_pixels,
+        )
         for split in (config.train_split, config.eval_split)
     )
+    if hosts.is_first():
+        for line in dict.fromkeys((*train.left_out, *test.left_out)):
+            print(line, flush=True)
     preflight.check(config, train, test)
     folder, identity_now = config.output, identity.of(config, train)
     try:

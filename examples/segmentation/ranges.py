@@ -21,9 +21,13 @@ INDEX = Range(lambda v: 0 <= v <= LARGEST, f"at least 0, and at most {LARGEST}")
 POSITIVE = Range(lambda v: 0 < v < math.inf, "above 0 and finite")
 NOT_NEGATIVE = Range(lambda v: 0 <= v < math.inf, "at least 0 and finite")
 SHARE = Range(lambda v: 0 <= v <= 1, "from 0 to 1")
+FOLD = Range(lambda v: 0 <= v < 5, "from 0 to 4")
+PIXELS = Range(lambda v: v >= 1, "at least 1")
 DECAY = Range(lambda v: 0 <= v < 1, "at least 0 and below 1")
 
 RANGES = {
+    "fold": FOLD,
+    "max_pixels": PIXELS,
     "steps": COUNT,
     "batch": COUNT,
     "accumulate": COUNT,
