@@ -1,0 +1,94 @@
+"""What a run is: what it was trained on, kept in its checkpoints.
+
+Paths are no part of it, so that a run may move with its data.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from segmentation.config import Config
+from segmentation.dataset import Dataset
+
+SAMPLED = 8  # pictures whose files are compared, with their masks
+
+Identity = dict[str, Any]
+
+
+def of(config: Config, dataset: Dataset) -> Identity:
+    """For JSON. The pictures themselves are in it by a few of them, evenly spread."""
+    samples = getattr(dataset.reader, "samples", ())
+    has_weights = config.weights is not None and config.weights.is_file()
+    chosen = [samples[i * len(samples) // SAMPLED] for i in range(SAMPLED) if samples]
+    return {
+        "root": str(config.root and config.root.absolute()),
+        "table": str(config.table and config.table.absolute()),
+        "classes": list(dataset.classes),
+        "meanings": sorted({meanings(dataset.classes, s.table.meanings) for s in samples}),
+        "pictures": len(dataset),
+        "names": digest("\n".join(dataset.names).encode()),
+        "content": [digest(content(s.image) + content(s.mask)) for s in dict.fromkeys(chosen)],
+        "weights": str(config.weights),
+        "weights_content": digest(content(config.weights)) if has_weights else None,
+    }
+
+
+def meanings(classes: tuple[str, ...], table: tuple[tuple[int, int], ...]) -> str:
+    """Of the pixels of masks."""
+    names = dict(enumerate(classes))
+    return ", ".join(f"{pixel} {names.get(meaning, 'ignored')}" for pixel, meaning in table)
+
+
+def refuse_other(before: Identity, now: Identity, folder: Path) -> None:
+    """Ends with a message that names both, where a run was trained on something else."""
+    found = differences(before, now)
+    if found:
+        raise SystemExit(
+            f"{folder} holds a run that was trained on something else:\n" + "\n".join(found) + "\n"
+            "Choose another --output, or repeat the options it began with."
+        )
+
+
+def differences(before: Identity, now: Identity) -> list[str]:
+    """One line for each, with what it was and what it is."""
+
+    def line(title: str, *names: str) -> str:
+        shown = ("; ".join(text(side[name]) for name in names) for side in (before, now))
+        return f"  {title}: " + " -> ".join(shown)
+
+    found = []
+    if before["classes"] != now["classes"]:
+        found.append(line("classes", "classes"))
+    if before["meanings"] != now["meanings"]:
+        found.append(line("values in masks", "meanings"))
+    if before["names"] != now["names"]:
+        found.append(line("names of the training pictures (number; digest)", "pictures", "names"))
+    elif is_other(before["content"], now["content"]):
+        found.append(line("training pictures under the same names", "root"))
+    is_gone = now["weights_content"] is None and now["weights"] == before["weights"]
+    if before["weights_content"] != now["weights_content"] and not is_gone:
+        found.append(line("weights to start from", "weights"))
+    if found:  # not reasons by themselves, but where to look
+        found += [line(name, name) for name in ("root", "table") if before[name] != now[name]]
+    return found
+
+
+def is_other(before: list[str], now: list[str]) -> bool:
+    """More than half of the pictures have changed: more than somebody's repairs."""
+    return 2 * sum(a != b for a, b in zip(before, now, strict=True)) > len(now)
+
+
+def text(value: Any) -> str:
+    return ", ".join(value) if isinstance(value, list) else str(value)
+
+
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
+def content(file: Path) -> bytes:
+    """Of a file; nothing, where it cannot be read, for whoever needs it to complain."""
+    try:
+        return file.read_bytes()
+    except OSError:
+        return b""
