@@ -11,8 +11,7 @@ import sys
 import matplotlib
 from segmentation import config, hosts, loop, ownership, preflight
 from segmentation.check import check_data
-from segmentation.dataset import BadData
-from segmentation.layouts import open_dataset
+from segmentation.problems import BadData
 
 
 def main(arguments: list[str]) -> None:
@@ -39,10 +38,11 @@ def main(arguments: list[str]) -> None:
 def check(options: config.Config) -> None:
     problems, datasets = [], {}
     for split in dict.fromkeys((options.train_split, options.eval_split)):
-        dataset = open_dataset(options.data, options.root, split, table=options.table)
+        dataset = preflight.opened(options, split)
         datasets[split] = dataset
         found = check_data(dataset)
         print(f"{split}: {len(dataset)} pictures, {len(found)} with problems")
+        print(*dataset.left_out, sep="\n", end="\n" if dataset.left_out else "")
         problems += found
     if problems:
         raise BadData("\n".join(problems))

@@ -232,6 +232,8 @@ def test_flags_win_over_the_file(tmp_path):
 # Just outside, and the last values inside: None where there is no end. Every option with a number
 # is in `ranges.RANGES`, and every one of those is here.
 ENDS = {
+    "--fold": (("-1", "5"), ("0", "4")),
+    "--max-pixels": (("0",), ("1", "100000000000")),
     "--steps": (("0", "2147483648"), ("1", "2147483647")),
     "--batch": (("0", "-2"), ("1",)),
     "--accumulate": (("0",), ("1",)),

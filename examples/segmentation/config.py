@@ -11,7 +11,7 @@ from typing import Any, Literal
 import tyro
 import yaml
 
-from segmentation import checkpoints, ranges, writing
+from segmentation import checkpoints, images, ranges, writing
 from segmentation.layouts import LayoutName, Split
 from segmentation.models import BackboneName, ModelName
 
@@ -63,6 +63,10 @@ class Config:
     """The data set's folder."""
     table: Path | None = None
     """For --data folder: the file that names the classes."""
+    fold: int = 0
+    """For --data isbi: which fifth of the slices is the split test."""
+    max_pixels: int = images.LIMIT
+    """Larger pictures are refused, since their files may be made to fill the memory."""
     train_split: Split = "train"
     """Pictures to train on."""
     eval_split: Split = "val"
@@ -133,7 +137,7 @@ class Config:
 # What may differ when a run goes on: none of it changes the parameters a run ends with. Paths may,
 # for what is found there is compared (`identity.py`).
 FREE = {"check_data", "eval_every", "eval_batch", "save_every", "keep", "log_every", "hosts"}
-FREE |= {"root", "table", "output", "eval_split"}
+FREE |= {"root", "table", "max_pixels", "output", "eval_split"}
 
 
 FROM_FILE = """

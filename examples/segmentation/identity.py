@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from segmentation.config import Config
-from segmentation.dataset import Dataset
+from segmentation.dataset import Dataset, Table
 
 SAMPLED = 8  # pictures whose files are compared, with their masks
 
@@ -24,19 +24,27 @@ def of(config: Config, dataset: Dataset) -> Identity:
         "root": str(config.root and config.root.absolute()),
         "table": str(config.table and config.table.absolute()),
         "classes": list(dataset.classes),
-        "meanings": sorted({meanings(dataset.classes, s.table.meanings) for s in samples}),
+        "meanings": sorted(
+            meanings(dataset.classes, table) for table in {s.table for s in samples}
+        ),
         "pictures": len(dataset),
         "names": digest("\n".join(dataset.names).encode()),
-        "content": [digest(content(s.image) + content(s.mask)) for s in dict.fromkeys(chosen)],
+        "content": [
+            digest(b"".join(content(file) for file in (s.image, s.mask, s.view) if file))
+            for s in chosen
+        ],
         "weights": str(config.weights),
         "weights_content": digest(content(config.weights)) if has_weights else None,
     }
 
 
-def meanings(classes: tuple[str, ...], table: tuple[tuple[int, int], ...]) -> str:
+def meanings(classes: tuple[str, ...], table: Table) -> str:
     """Of the pixels of masks."""
     names = dict(enumerate(classes))
-    return ", ".join(f"{pixel} {names.get(meaning, 'ignored')}" for pixel, meaning in table)
+    form = "#{:06x}" if table.is_rgb else "{}"
+    return ", ".join(
+        f"{form.format(pixel)} {names.get(meaning, 'ignored')}" for pixel, meaning in table.meanings
+    )
 
 
 def refuse_other(before: Identity, now: Identity, folder: Path) -> None:

@@ -23,7 +23,6 @@ from segmentation import (
 )
 from segmentation.config import Config, refuse_others, settle, to_dict
 from segmentation.dataset import Dataset
-from segmentation.layouts import open_dataset
 from segmentation.models import pretrained
 from segmentation.watch import Watch, watching
 
@@ -38,8 +37,7 @@ class NotFinite(RuntimeError):
 
 def run(config: Config) -> None:
     train, test = (
-        open_dataset(config.data, config.root, split, table=config.table)
-        for split in (config.train_split, config.eval_split)
+        preflight.opened(config, split) for split in (config.train_split, config.eval_split)
     )
     preflight.check(config, train, test)
     folder, identity_now = config.output, identity.of(config, train)
@@ -107,6 +105,8 @@ def proceed(
     predictor = windows.predictor(network, config.crop, config.eval_batch)
 
     with watching(config, classes, folder, done) as watch:
+        for line in dict.fromkeys((*train.left_out, *test.left_out)):
+            watch.say(line)
         if found is not None:
             watch.say(f"going on from step {done}{checkpoints.listed(found.damaged)}")
         pending: list[step.Metrics] = []

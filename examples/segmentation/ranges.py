@@ -18,12 +18,16 @@ class Range(NamedTuple):
 
 COUNT = Range(lambda v: 1 <= v <= LARGEST, f"at least 1, and at most {LARGEST}")
 INDEX = Range(lambda v: 0 <= v <= LARGEST, f"at least 0, and at most {LARGEST}")
+FIFTH = Range(lambda v: 0 <= v <= 4, "from 0 to 4")
+NUMBER = Range(lambda v: v >= 1, "at least 1")
 POSITIVE = Range(lambda v: 0 < v < math.inf, "above 0 and finite")
 NOT_NEGATIVE = Range(lambda v: 0 <= v < math.inf, "at least 0 and finite")
 SHARE = Range(lambda v: 0 <= v <= 1, "from 0 to 1")
 DECAY = Range(lambda v: 0 <= v < 1, "at least 0 and below 1")
 
 RANGES = {
+    "fold": FIFTH,
+    "max_pixels": NUMBER,
     "steps": COUNT,
     "batch": COUNT,
     "accumulate": COUNT,
