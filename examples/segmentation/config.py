@@ -30,6 +30,8 @@ class Rmi:
     """From pixels to cells."""
     bce_weight: float = 0.5
     """Weight of the cross entropy, after a warm-up if there is one; RMI has the rest."""
+    anchor: float = 0.01
+    """Weight of the truth as a prediction of itself, from 0 (the paper's loss) to 1e6."""
     warmup: float = 0.0
     """Share of all steps on cross entropy alone, from 0 to 1."""
     transition: float = 0.1
