@@ -47,7 +47,7 @@ def run(config: Config) -> None:
             before = checkpoints.record(folder / "checkpoints")
             if before is not None:
                 refuse_others(before["options"], config, folder)
-                identity.refuse_other(before["identity"], identity_now, folder)
+                identity_now = identity.continued(before["identity"], identity_now, folder)
             if hosts.is_first():
                 settle(config, folder)
                 describe(train, folder)
