@@ -76,7 +76,7 @@ def test_logs_what_people_watch(finished):
 def test_report_stands_alone(finished):
     report = (finished[0] / "report.html").read_text()
     sources = re.findall(r"(?:src|href)='([^']{22})", report)
-    assert len(sources) == 8  # curves, confusion, three best and three worst pictures
+    assert len(sources) == 7  # curves, three best and three worst pictures
     assert set(sources) == {"data:image/png;base64,"}
     assert "http" not in report
     for name in ("forest", "snow", "mIoU", "2007_", "learning_rate"):
