@@ -78,8 +78,14 @@ def main(
                 continue
             image = read_image(file, max_pixels)
             labels = predict(normalize(image))
-        except (BadData, OSError, MemoryError) as error:
-            bad.append(str(error) or f"{file}: needs more memory than there is")
+        except BadData as error:
+            bad.append(str(error))
+            continue
+        except OSError as error:
+            bad.append(f"{file}: cannot be read, {error.strerror}")
+            continue
+        except MemoryError:
+            bad.append(f"{file}: needs more memory than there is")
             continue
         mask_file.parent.mkdir(parents=True, exist_ok=True)
         writing.write(mask_file, encoded(draw.palette_png(labels, colours), "png"), source=source)

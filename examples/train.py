@@ -51,4 +51,5 @@ def check(options: config.Config) -> None:
 
 if __name__ == "__main__":
     matplotlib.use("agg")
+    sys.stdout.reconfigure(errors="backslashreplace")  # names in any script, on any terminal
     main(sys.argv[1:])

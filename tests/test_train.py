@@ -141,7 +141,9 @@ def test_an_incomplete_copy_of_a_run_goes_on_from_what_is_whole(finished, scratc
     assert "That of step 5: " in printed
     assert "history.jsonl: left out what is no record: line 2" in printed
     assert_same(saved(whole), saved(folder))
-    steps = [json.loads(line)["step"] for line in (folder / "history.jsonl").open()]
+    steps = [
+        json.loads(line)["step"] for line in (folder / "history.jsonl").read_text().splitlines()
+    ]
     assert steps == [json.loads(line)["step"] for line in history]
     assert (folder / "checkpoints/6.damaged").exists()
 

@@ -139,7 +139,7 @@ def test_windows_cover_the_picture_and_overlap(size):
     assert max(np.diff(columns), default=0) <= 16 * (1 - windows.OVERLAP) + 1
 
 
-@pytest.mark.parametrize("size", [(20, 37), (9, 50)])
+@pytest.mark.parametrize("size", [(20, 37), (9, 50), (61, 37)])
 def test_sliding_windows_give_what_a_local_network_gives_at_once(size):
     image = np.random.default_rng(1).normal(size=(*size, 3)).astype(np.float32)
     local = models.Network(models.Weights({}, {}), lambda weights, images: 3 * images, None)

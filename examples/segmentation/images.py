@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from segmentation.problems import BadData
 
@@ -71,7 +71,9 @@ def read(file: Path, use: Use, limit: int | None = None) -> tuple[np.ndarray, St
     """
     limit = LIMIT if limit is None else limit
     try:
-        with Image.open(file) as picture:
+        # Opened here: with its name alone, Pillow maps plain TIFF files into memory, and takes the
+        # sides of those that are to be turned one for the other.
+        with file.open("rb") as opened, Image.open(opened) as picture:
             if picture.width * picture.height > limit:
                 raise BadData(
                     f"{file}: has {picture.width} x {picture.height} pixels, more than {limit}. "
@@ -88,6 +90,8 @@ def read(file: Path, use: Use, limit: int | None = None) -> tuple[np.ndarray, St
         raise
     except FileNotFoundError:
         raise BadData(f"{file}: there is no such file") from None
+    except UnidentifiedImageError:
+        raise BadData(f"{file}: cannot be read, it is no picture that is known") from None
     except Exception as error:  # broken files make Pillow's readers fail in many ways
         raise BadData(f"{file}: cannot be read, {str(error) or type(error).__name__}") from error
 

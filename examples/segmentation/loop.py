@@ -39,6 +39,9 @@ def run(config: Config) -> None:
     train, test = (
         preflight.opened(config, split) for split in (config.train_split, config.eval_split)
     )
+    if hosts.is_first():
+        for line in dict.fromkeys((*train.left_out, *test.left_out)):
+            print(line, flush=True)
     preflight.check(config, train, test)
     folder, identity_now = config.output, identity.of(config, train)
     try:
@@ -105,8 +108,6 @@ def proceed(
     predictor = windows.predictor(network, config.crop, config.eval_batch)
 
     with watching(config, classes, folder, done) as watch:
-        for line in dict.fromkeys((*train.left_out, *test.left_out)):
-            watch.say(line)
         if found is not None:
             watch.say(f"going on from step {done}{checkpoints.listed(found.damaged)}")
         pending: list[step.Metrics] = []
