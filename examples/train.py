@@ -11,8 +11,7 @@ import sys
 import matplotlib
 from segmentation import config, hosts, loop, ownership, preflight
 from segmentation.check import check_data
-from segmentation.dataset import BadData
-from segmentation.layouts import open_dataset
+from segmentation.problems import BadData
 
 
 def main(arguments: list[str]) -> None:
@@ -39,18 +38,11 @@ def main(arguments: list[str]) -> None:
 def check(options: config.Config) -> None:
     problems, datasets = [], {}
     for split in dict.fromkeys((options.train_split, options.eval_split)):
-        dataset = open_dataset(
-            options.data,
-            options.root,
-            split,
-            table=options.table,
-            fold=options.fold,
-            max_pixels=options.max_pixels,
-        )
+        dataset = preflight.opened(options, split)
         datasets[split] = dataset
         found = check_data(dataset)
         print(f"{split}: {len(dataset)} pictures, {len(found)} with problems")
-        print("".join(f"{line}\n" for line in dataset.left_out), end="")
+        print(*dataset.left_out, sep="\n", end="\n" if dataset.left_out else "")
         problems += found
     if problems:
         raise BadData("\n".join(problems))

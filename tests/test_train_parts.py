@@ -215,6 +215,25 @@ def test_weight_of_the_cross_entropy_follows_its_schedule():
     assert objective.bce_weight(dataclasses.replace(SMALL, loss="softmax"))(50) == 1
 
 
+def test_every_option_of_rmi_reaches_the_loss():
+    options = dataclasses.asdict(config.Rmi(factor=(2,), bce_weight=0.25))
+    random = np.random.default_rng(0)
+    logits = jnp.asarray(random.normal(size=(1, 12, 12, 3)), jnp.float32)
+    labels = jnp.asarray(random.integers(0, 3, (1, 12, 12)))
+
+    def loss(**changes):
+        rmi = config.Rmi(**(options | changes))
+        return float(objective.make(dataclasses.replace(SMALL, rmi=rmi))(logits, labels, 0)[0])
+
+    others = {
+        "activation": "sigmoid", "factor": (1,), "region_size": 2, "downsampling": "max",
+        "bce_weight": 0.5, "anchor": 1.0, "warmup": 0.5,
+    }  # fmt: skip
+    assert set(others) == set(options) - {"transition"}
+    values = [loss(), *(loss(**{name: value}) for name, value in others.items())]
+    assert len({round(value, 6) for value in values}) == len(values)
+
+
 def test_flags_win_over_the_file(tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text("seed: 5\nclip: null\ncrop: [32, 64]\nrmi: {factor: [1, 2], bce_weight: 0.25}")
@@ -232,6 +251,8 @@ def test_flags_win_over_the_file(tmp_path):
 # Just outside, and the last values inside: None where there is no end. Every option with a number
 # is in `ranges.RANGES`, and every one of those is here.
 ENDS = {
+    "--fold": (("-1", "5"), ("0", "4")),
+    "--max-pixels": (("0",), ("1", "100000000000")),
     "--steps": (("0", "2147483648"), ("1", "2147483647")),
     "--batch": (("0", "-2"), ("1",)),
     "--accumulate": (("0",), ("1",)),
@@ -254,6 +275,7 @@ ENDS = {
     "--rmi.factor": (("0", "1 0", "", "2147483648"), ("1 2 4",)),
     "--rmi.region-size": (("0", "-3"), ("1",)),
     "--rmi.bce-weight": (("-0.1", "1.5", "nan", "inf"), ("0", "1")),
+    "--rmi.anchor": (("-0.1", "1.1e6", "nan", "inf"), ("0", "1e6")),
     "--rmi.warmup": (("-0.5", "1.1", "nan"), ("0", "1")),
     "--rmi.transition": (("-0.5", "1.1", "nan"), ("0", "1")),
     "--hosts.count": (("0",), ("1",)),

@@ -131,7 +131,7 @@ def record(folder: Path) -> dict[str, Any] | None:
             found = json.loads((folder / str(step) / RUN / "metadata").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue
-        if isinstance(found, dict):
+        if isinstance(found, dict) and "options" in found:
             return found
     return None
 

@@ -11,10 +11,9 @@ from typing import Any, Literal
 import tyro
 import yaml
 
-from segmentation import checkpoints, images, ranges
+from segmentation import checkpoints, images, ranges, writing
 from segmentation.layouts import LayoutName, Split
 from segmentation.models import BackboneName, ModelName
-from segmentation.writing import write as write_whole
 
 
 @dataclass(frozen=True)
@@ -31,6 +30,8 @@ class Rmi:
     """From pixels to cells."""
     bce_weight: float = 0.5
     """Weight of the cross entropy, after a warm-up if there is one; RMI has the rest."""
+    anchor: float = 0.01
+    """Weight of the truth as a prediction of itself, from 0 (the paper's loss) to 1e6."""
     warmup: float = 0.0
     """Share of all steps on cross entropy alone, from 0 to 1."""
     transition: float = 0.1
@@ -65,7 +66,7 @@ class Config:
     table: Path | None = None
     """For --data folder: the file that names the classes."""
     fold: int = 0
-    """For --data isbi: which fifth of the slices is the split "test"."""
+    """For --data isbi: which fifth of the slices is the split test."""
     max_pixels: int = images.LIMIT
     """Larger pictures are refused, since their files may be made to fill the memory."""
     train_split: Split = "train"
@@ -138,7 +139,7 @@ class Config:
 # What may differ when a run goes on: none of it changes the parameters a run ends with. Paths may,
 # for what is found there is compared (`identity.py`).
 FREE = {"check_data", "eval_every", "eval_batch", "save_every", "keep", "log_every", "hosts"}
-FREE |= {"root", "table", "output", "eval_split", "max_pixels"}
+FREE |= {"root", "table", "max_pixels", "output", "eval_split"}
 
 
 FROM_FILE = """
@@ -218,7 +219,7 @@ def settle(config: Config, folder: Path) -> None:
             refuse_others(read(file), config, folder)
         if file.read_text(encoding="utf-8") == text:
             return
-    write_whole(file, text)
+    writing.write(file, text)
 
 
 def refuse_others(before: dict[str, Any], config: Config, folder: Path) -> None:

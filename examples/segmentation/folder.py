@@ -69,8 +69,11 @@ def read_table(file: Path) -> tuple[tuple[str, ...], np.ndarray, Table]:
         got = sorted(unknown) if isinstance(content, dict) else type(content).__name__
         raise BadData(f"{file}: knows {known}, got {got}")
     classes = content.get("classes")
-    if not isinstance(classes, dict) or not 1 <= len(classes) <= IGNORED:
-        raise BadData(f"{file}: needs a table `classes` of 1 to {IGNORED} names")
+    if not isinstance(classes, dict) or not 2 <= len(classes) <= IGNORED:
+        raise BadData(
+            f"{file}: needs a table `classes` of 2 to {IGNORED} names. To find one class, name "
+            "what else there is as a class too, such as the background"
+        )
     classes, named = (_same_names(given, file) for given in (classes, content.get("colours", {})))
     meanings: dict[int, int] = {}
     kinds = set()

@@ -23,7 +23,6 @@ from segmentation import (
 )
 from segmentation.config import Config, refuse_others, settle, to_dict
 from segmentation.dataset import Dataset
-from segmentation.layouts import open_dataset
 from segmentation.models import pretrained
 from segmentation.watch import Watch, watching
 
@@ -38,15 +37,7 @@ class NotFinite(RuntimeError):
 
 def run(config: Config) -> None:
     train, test = (
-        open_dataset(
-            config.data,
-            config.root,
-            split,
-            table=config.table,
-            fold=config.fold,
-            max_pixels=config.max_pixels,
-        )
-        for split in (config.train_split, config.eval_split)
+        preflight.opened(config, split) for split in (config.train_split, config.eval_split)
     )
     if hosts.is_first():
         for line in dict.fromkeys((*train.left_out, *test.left_out)):
@@ -59,7 +50,7 @@ def run(config: Config) -> None:
             before = checkpoints.record(folder / "checkpoints")
             if before is not None:
                 refuse_others(before["options"], config, folder)
-                identity.refuse_other(before["identity"], identity_now, folder)
+                identity_now = identity.continued(before["identity"], identity_now, folder)
             if hosts.is_first():
                 settle(config, folder)
                 describe(train, folder)

@@ -36,6 +36,7 @@ def make(config: Config) -> Objective:
             factor=options.factor,
             region_size=options.region_size,
             downsampling=options.downsampling,
+            anchor=options.anchor,
             has_aux=True,
         )
         return loss, parts._replace(cross_entropy=share * parts.cross_entropy)

@@ -18,16 +18,17 @@ class Range(NamedTuple):
 
 COUNT = Range(lambda v: 1 <= v <= LARGEST, f"at least 1, and at most {LARGEST}")
 INDEX = Range(lambda v: 0 <= v <= LARGEST, f"at least 0, and at most {LARGEST}")
+FIFTH = Range(lambda v: 0 <= v <= 4, "from 0 to 4")
+NUMBER = Range(lambda v: v >= 1, "at least 1")
 POSITIVE = Range(lambda v: 0 < v < math.inf, "above 0 and finite")
 NOT_NEGATIVE = Range(lambda v: 0 <= v < math.inf, "at least 0 and finite")
+ANCHOR = Range(lambda v: 0 <= v <= 1e6, "from 0 to 1e6")
 SHARE = Range(lambda v: 0 <= v <= 1, "from 0 to 1")
-FOLD = Range(lambda v: 0 <= v < 5, "from 0 to 4")
-PIXELS = Range(lambda v: v >= 1, "at least 1")
 DECAY = Range(lambda v: 0 <= v < 1, "at least 0 and below 1")
 
 RANGES = {
-    "fold": FOLD,
-    "max_pixels": PIXELS,
+    "fold": FIFTH,
+    "max_pixels": NUMBER,
     "steps": COUNT,
     "batch": COUNT,
     "accumulate": COUNT,
@@ -50,6 +51,7 @@ RANGES = {
     "rmi.factor": COUNT,
     "rmi.region_size": COUNT,
     "rmi.bce_weight": SHARE,
+    "rmi.anchor": ANCHOR,
     "rmi.warmup": SHARE,
     "rmi.transition": SHARE,
     "hosts.count": COUNT,
