@@ -4,7 +4,7 @@ from pathlib import Path
 
 import tyro
 
-from studies import campaign, data, records, trainer
+from studies import campaign, data, records, report, trainer
 
 RESULTS = Path(__file__).parent / "results"
 STEPS = {"isbi": 1200, "drive": 1200, "water": 1200, "camvid": 10000, "land-cover": 1200,
@@ -18,6 +18,8 @@ def main(
     steps: int | None = None,
     root: Path | None = None,
     results: Path = RESULTS,
+    table: bool = False,
+    plot: Path | None = None,
 ) -> None:
     """Trains a U-Net with every loss, task and seed that the records lack.
 
@@ -28,7 +30,16 @@ def main(
         steps: of each run; by default 1200, 10000 on CamVid and 600 on brain slices.
         root: folder with the folders `isbi`, `drive` and `camvid`.
         results: folder of the records, one file a task.
+        table: train nothing, print what the records of these tasks say.
+        plot: train nothing, draw the validation curves of these tasks to this file.
     """
+    if table or plot:
+        runs = records.read(results)
+        if table:
+            report.print_tables(runs, tasks)
+        if plot:
+            report.plot(runs, tasks, plot)
+        return
     made_with = records.circumstances()  # now: the code is what was imported
     for name in tasks:
         task = data.load(name, root)

@@ -7,7 +7,7 @@ from typing import Any
 from studies.trainer import RATES, Settings, settings_of
 
 FIRST = ("ce", "rmi", "ce-dice", "rmi-0.01", "bce", "ce-weighted", "rmi-paper", "rmi-warmup")
-SECOND = ("rmi-0.1", "rmi-0.03", "rmi-1", "rmi-0.01-dice", "ce-lovasz", "rmi-0.01-scales",
+SECOND = ("rmi-0.1", "rmi-0.03", "rmi-1", "rmi-0.01-dice", "ce-lovasz", "cwmi", "rmi-0.01-scales",
           "rmi-0.01-weighted", "rmi-0.1-sigmoid")  # fmt: skip
 EARLY = 2  # seeds before the learning rates are tuned
 

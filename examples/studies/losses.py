@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 import rmi_jax
+from studies.cwmi import cwmi
 from studies.data import IGNORED
 
 # What a loss may look at beside the logits and labels: the share of the training that is done,
@@ -78,6 +79,13 @@ def lovasz_softmax(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return valid_mean(losses, present)
 
 
+def complex_wavelets(logits: jax.Array, labels: jax.Array, class_weights: jax.Array) -> jax.Array:
+    """Class-weighted cross entropy and CWMI, in the authors' mix; ignored pixels are zeros."""
+    targets = jax.nn.one_hot(labels, logits.shape[-1])
+    probs = jax.nn.softmax(logits) * (labels != IGNORED)[..., None]
+    return 0.9 * weighted_cross_entropy(logits, labels, class_weights) + cwmi(probs, targets)
+
+
 def even_mix_after(warmup: float, transition: float, progress: jax.Array) -> jax.Array:
     """Weight of the cross entropy: 1 for a share of the training, then linearly down to 0.5."""
     return 1 - 0.5 * jnp.clip((progress - warmup) / transition, 0, 1)
@@ -111,6 +119,7 @@ TITLES = {
     "bce": "sigmoid BCE",
     "ce-dice": "CE + Dice",
     "ce-lovasz": "CE + Lovasz",
+    "cwmi": "CWMI",
     "rmi-paper": "RMI as in the paper",
     "rmi-warmup": "softmax RMI, warm-up",
     "rmi": "softmax RMI",
@@ -142,8 +151,9 @@ def loss(name: str) -> Loss:
     }
     if name in plain:
         return lambda z, y, progress, class_weights: plain[name](z, y)
-    if name == "ce-weighted":
-        return lambda z, y, progress, class_weights: weighted_cross_entropy(z, y, class_weights)
+    weighted = {"ce-weighted": weighted_cross_entropy, "cwmi": complex_wavelets}
+    if name in weighted:
+        return lambda z, y, progress, class_weights: weighted[name](z, y, class_weights)
 
     def rmi(logits, labels, progress, class_weights):
         chosen = dict(RMI[name])
