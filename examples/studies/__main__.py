@@ -15,6 +15,7 @@ def main(
     tasks: tuple[data.TaskName, ...] = ("isbi", "drive", "water"),
     losses: tuple[str, ...] = campaign.FIRST,
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4),
+    rates: tuple[float, ...] = campaign.RATES,
     steps: int | None = None,
     root: Path | None = None,
     results: Path = RESULTS,
@@ -27,6 +28,7 @@ def main(
         tasks: one after the other.
         losses: names of `losses.py`.
         seeds: for the weights and the batches, the same for each loss.
+        rates: learning rates to choose from, on the validation part with seed 0.
         steps: of each run; by default 1200, 10000 on CamVid and 600 on brain slices.
         root: folder with the folders `isbi`, `drive` and `camvid`.
         results: folder of the records, one file a task.
@@ -45,7 +47,7 @@ def main(
         task = data.load(name, root)
         base = trainer.Settings(name, "", steps or STEPS[name])
         runs = records.read(results)
-        for settings in campaign.plan(runs, base, losses, seeds):
+        for settings in campaign.plan(runs, base, losses, seeds, rates):
             record = {**trainer.train(settings, task), **made_with}
             records.append(record, results / f"{name}.jsonl")
             runs.append(record)

@@ -18,9 +18,6 @@ from studies import losses, scores
 from studies.batches import batches
 from studies.data import Maps, Task
 
-RATES = (3e-3, 1e-2, 1e-3)
-
-
 @dataclass(frozen=True)
 class Settings:
     """What tells runs apart."""
@@ -33,8 +30,8 @@ class Settings:
     fold: int = 0
     batch: int = 4
     crop: int = 64
-    widths: tuple[int, ...] = (8, 16, 32, 64)
-    evaluations: int = 8  # of the validation part along the run
+    widths: tuple[int, ...] = (16, 32, 64)
+    evaluations: int = 6  # of the validation part along the run
 
 
 def settings_of(record: dict[str, Any]) -> Settings:
