@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from studies.trainer import Settings, settings_of
+from studies.trainer import Settings, settings_of, setup
 
 FIRST = ("ce", "rmi", "ce-dice", "rmi-0.01", "bce", "ce-weighted", "rmi-paper", "rmi-warmup")
 SECOND = ("rmi-0.1", "rmi-0.03", "rmi-1", "rmi-0.01-dice", "ce-lovasz", "cwmi", "rmi-0.01-scales",
@@ -18,7 +18,8 @@ def tuned_rate(runs: Sequence[dict[str, Any]], wanted: Settings) -> float:
     tried = {}
     for run in runs:
         s = settings_of(run)
-        if s.seed == 0 and s == replace(wanted, rate=s.rate, seed=0):
+        same = s.loss == wanted.loss and setup(s) == setup(wanted)
+        if same and s.seed == s.fold == 0:
             tried[s.rate] = run["validation"]["miou"]
     return max(tried, key=tried.get) if tried else wanted.rate
 

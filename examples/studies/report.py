@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ from scipy import stats
 
 from studies.campaign import tuned_rate
 from studies.losses import BASELINES, TITLES
-from studies.trainer import Settings, settings_of
+from studies.trainer import Settings, settings_of, setup
 
 Run = dict[str, Any]
 Observations = Mapping[int, float]  # by seed; by fold where there are several
@@ -31,13 +32,24 @@ SCORES = (
 )
 
 
-def chosen_runs(runs: Iterable[Run], task: str, steps: int) -> dict[str, list[Run]]:
+def setups(runs: Iterable[Run], tasks: Sequence[str]) -> list[Settings]:
+    """What there is a table of: task, length, network."""
+    found = {setup(settings_of(r)) for r in runs if r["settings"]["task"] in tasks}
+    return sorted(found, key=lambda s: (tasks.index(s.task), s.widths, s.steps, s.batch, s.crop))
+
+
+def described(s: Settings) -> str:
+    widths = "-".join(map(str, s.widths))
+    return f"{s.task}, {s.steps} steps of {s.batch} crops, U-Net {widths}"
+
+
+def chosen_runs(runs: Iterable[Run], wanted: Settings) -> dict[str, list[Run]]:
     """Of each loss the runs at its tuned learning rate, in the order of `TITLES`."""
-    runs = [r for r in runs if r["settings"]["task"] == task and r["settings"]["steps"] == steps]
+    runs = [r for r in runs if setup(settings_of(r)) == wanted]
     names = {r["settings"]["loss"] for r in runs}
     chosen = {}
     for name in sorted(names, key=list(TITLES).index):
-        rate = tuned_rate(runs, Settings(task, name, steps))
+        rate = tuned_rate(runs, replace(wanted, loss=name))
         chosen[name] = [
             r for r in runs if (r["settings"]["loss"], r["settings"]["rate"]) == (name, rate)
         ]
@@ -115,9 +127,9 @@ def difference_text(difference: Difference) -> str:
     return text
 
 
-def table(runs: Sequence[Run], task: str, steps: int) -> str:
+def table(runs: Sequence[Run], wanted: Settings) -> str:
     """One row a loss: test scores, differences to the best baseline, steps to reach it."""
-    chosen = chosen_runs(runs, task, steps)
+    chosen = chosen_runs(runs, wanted)
     columns = [s for s in SCORES if any(scored(group, s.name) for group in chosen.values())]
     best = {score: best_baseline(chosen, score) for score in columns}
     head = ["loss", "rate", "seeds"]
@@ -156,12 +168,11 @@ def steps_text(runs: Sequence[Run], baseline: Sequence[Run]) -> str:
     return f"{np.mean(reached):.0f} ({len(reached)}/{len(steps)})"
 
 
-def print_tables(runs: Sequence[Run], tasks: Iterable[str]) -> None:
-    for task in tasks:
-        lengths = sorted({r["settings"]["steps"] for r in runs if r["settings"]["task"] == task})
-        for steps in lengths:
-            print(f"\n{task}, {steps} steps. Test part; settings chosen on the validation part.\n")
-            print(table(runs, task, steps))
+def print_tables(runs: Sequence[Run], tasks: Sequence[str]) -> None:
+    for wanted in setups(runs, tasks):
+        print(f"\n{described(wanted)}. Scores of the test part; learning rates were chosen on the")
+        print("validation part.\n")
+        print(table(runs, wanted))
 
 
 def plot(runs: Sequence[Run], tasks: Sequence[str], file: Path) -> None:
@@ -171,21 +182,19 @@ def plot(runs: Sequence[Run], tasks: Sequence[str], file: Path) -> None:
     matplotlib.use("agg")
     import matplotlib.pyplot as plt
 
-    panels = sorted(
-        {(s["task"], s["steps"]) for s in (r["settings"] for r in runs) if s["task"] in tasks}
-    )
+    panels = setups(runs, tasks)
     figure, axes = plt.subplots(
         1, len(panels), figsize=(6 * len(panels), 4), squeeze=False, layout="constrained"
     )
     colours = dict(zip(TITLES, plt.get_cmap("tab20").colours, strict=False))
-    for axis, (task, steps) in zip(axes[0], panels, strict=True):
-        for name, group in chosen_runs(runs, task, steps).items():
+    for axis, wanted in zip(axes[0], panels, strict=True):
+        for name, group in chosen_runs(runs, wanted).items():
             curves = np.array([[point[2] for point in r["curve"]] for r in group])
             at = [point[0] for point in group[0]["curve"]]
             style = "--" if name in BASELINES else "-"
             label = f"{TITLES[name]} ({len(group)})"
             axis.plot(at, curves.mean(axis=0), style, color=colours.get(name), label=label)
-        axis.set(title=f"{task}, {steps} steps", xlabel="step", ylabel="validation mIoU, %")
+        axis.set(title=described(wanted), xlabel="step", ylabel="validation mIoU, %")
         axis.legend(fontsize=7)
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, dpi=120)

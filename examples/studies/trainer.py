@@ -3,7 +3,7 @@
 import functools
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import jax
@@ -17,6 +17,7 @@ from unet import UNet
 from studies import losses, scores
 from studies.batches import batches
 from studies.data import Maps, Task
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -32,6 +33,11 @@ class Settings:
     crop: int = 64
     widths: tuple[int, ...] = (16, 32, 64)
     evaluations: int = 6  # of the validation part along the run
+
+
+def setup(settings: Settings) -> Settings:
+    """What all runs of one table share: all but the loss, its learning rate and the seeds."""
+    return replace(settings, loss="", rate=0.0, seed=0, fold=0)
 
 
 def settings_of(record: dict[str, Any]) -> Settings:
