@@ -44,6 +44,7 @@ def rmi_loss(
     downsampling: str = "avg",
     activation: str = "sigmoid",
     jitter: float | jax.Array = 5e-4,
+    anchor: float | jax.Array = 0.0,
     class_weights: jax.Array | None = None,
     where: jax.Array | None = None,
     ignored: str = "exclude",
@@ -77,6 +78,10 @@ def rmi_loss(
       activation: ``"sigmoid"``, or ``"softmax"`` for probabilities and cross entropy alike.
       jitter: alpha, added to the scatter matrices (sums over positions); at least 1e-12, in
         float32 better 1e-5.
+      anchor: tau, in [0, 1e6], may be traced: how many copies of the truth predict themselves in
+        the sample. 0 is the paper's loss, which takes any invertible filter of the truth for the
+        truth, its inverse included; with an anchor only the truth itself does, and the gradient at
+        a constant prediction points to it.
       class_weights: ``[C]``, multiplies both parts.
       where: ``[B, *S]`` mask or non-negative pixel weights, each at most 1e12 over their number;
         no gradient flows to it.
@@ -131,6 +136,7 @@ def rmi_loss(
         scale_weights=scale_weights,
         downsampling=downsampling,
         jitter=jitter,
+        anchor=anchor,
         ignored=ignored,
         region_stride=region_stride,
         region_key=region_key,
@@ -154,6 +160,7 @@ def soft_rmi_loss(
     downsampling: str = "avg",
     activation: str = "sigmoid",
     jitter: float | jax.Array = 5e-4,
+    anchor: float | jax.Array = 0.0,
     class_weights: jax.Array | None = None,
     where: jax.Array | None = None,
     ignored: str = "exclude",
@@ -182,6 +189,7 @@ def soft_rmi_loss(
       downsampling: see `rmi_loss`; ``"interpolate"`` takes the nearest target.
       activation: see `rmi_loss`.
       jitter: see `rmi_loss`.
+      anchor: see `rmi_loss`.
       class_weights: see `rmi_loss`.
       where: see `rmi_loss`; the only way to ignore pixels here.
       ignored: see `rmi_loss`.
@@ -221,6 +229,7 @@ def soft_rmi_loss(
         scale_weights=scale_weights,
         downsampling=downsampling,
         jitter=jitter,
+        anchor=anchor,
         ignored=ignored,
         region_stride=region_stride,
         region_key=region_key,
@@ -238,7 +247,7 @@ def _objective(
     options: RegionOptions,
     mix: Mix,
 ) -> Any:
-    dtype = options.jitter.dtype
+    dtype = options.prior.jitter.dtype
     weights_of_parts = part_weights(mix, logits.shape[-1])
     bce_weight, rmi_weight, class_weights = (jnp.asarray(w, dtype) for w in weights_of_parts)
     activation = options.scales[0].activation
@@ -264,7 +273,7 @@ def _objective(
     aux = LossParts(
         jnp.mean(entropy, axis=0),
         jnp.mean(rmi, axis=0),
-        over_images(mutual_information(terms, normalize=True)),
+        over_images(mutual_information(terms.unanchored, terms.entropy, normalize=True)),
         over_images(terms.slope),
         images,
     )

@@ -13,7 +13,8 @@ from rmi_jax.cells import cell_probs, cell_targets, cell_weights, position_weigh
 from rmi_jax.downsampling import cell_counts
 from rmi_jax.geometry import Maps, Scale
 from rmi_jax.halo import owned
-from rmi_jax.strips import Sweep, plan, zeros_like_images
+from rmi_jax.loops import zeros_like_images
+from rmi_jax.strips import Sweep, plan
 
 
 class View(NamedTuple):
