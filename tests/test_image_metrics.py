@@ -14,7 +14,7 @@ CLASSES = 5
 
 
 def pair(seed: int, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Maps in which images miss classes, have ignored pixels and predictions outside; one is void."""
+    """Images that miss classes, ignored pixels, predictions outside; one image is void."""
     rng = np.random.default_rng(seed)
     labels = np.stack([rng.choice(rng.integers(0, CLASSES, 3), shape[1:]) for _ in range(shape[0])])
     other = rng.integers(0, CLASSES + 1, shape)  # CLASSES is no class

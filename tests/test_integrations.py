@@ -286,9 +286,7 @@ def test_big_vision_and_jeo():
         np.testing.assert_allclose(value, expected, rtol=1e-5)
     one_hot = np.eye(CLASSES, dtype=np.int32)[LABELS]
     expected = rmi_jax.soft_rmi_loss(LOGITS, one_hot.astype(np.float32), factor=2)
-    np.testing.assert_allclose(
-        rmi(logits=LOGITS, labels=one_hot, factor=2), expected, rtol=1e-5
-    )
+    np.testing.assert_allclose(rmi(logits=LOGITS, labels=one_hot, factor=2), expected, rtol=1e-5)
 
 
 if __name__ == "__main__":
