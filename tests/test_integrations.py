@@ -177,7 +177,7 @@ def segmenter(monkeypatch):
     assert keras.backend.backend() == "jax"
     keras.utils.set_random_seed(0)
     encoder = keras_hub.models.ResNetBackbone(
-        input_conv_filters=[4],
+        input_conv_filters=[64],
         input_conv_kernel_sizes=[3],
         stackwise_num_filters=[64, 64],
         stackwise_num_blocks=[1, 1],
