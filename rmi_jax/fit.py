@@ -23,7 +23,7 @@ from rmi_jax.slots import Slots, by_class, make_slots
 from rmi_jax.strips import Change, Moments, moments
 
 # If a pivot is below one part in this of its diagonal entry, a further pass is run.
-_CANCELLATION = 100.0
+_CANCELLATION = 10.0
 _MOST_PASSES = 4  # three are enough for everything that the tests search
 
 
@@ -32,7 +32,7 @@ class Fit(NamedTuple):
 
     centring: Centring
     change: Change  # C: what the last pass measures is z = C [P; D]
-    mean_z: jax.Array  # [C, B, 2d] mean of the columns z
+    mean: jax.Array  # [C, B, 2d] mean of the columns [P; D]
     residual: jax.Array  # [C, B, d, 2d] takes z to L22^-1 (Y - W P), with L22 of M + alpha I
     chol_y: jax.Array  # [C, B, d, d] of Y Y' + alpha I
     cells: tuple[jax.Array, jax.Array] | None  # [C, B, *cells] of p and y, where they are kept
@@ -44,7 +44,6 @@ class Pass(NamedTuple):
     passes: jax.Array  # so far
     again: jax.Array  # [C, B] whether a further one is asked for
     change: jax.Array  # [C, B, 2d, 2d] C
-    mean_z: jax.Array  # [C, B, 2d]
     whitening: Whitening
 
 
@@ -84,14 +83,14 @@ def fit(
 
     centre, sums, cells = each_slot(maps, slots.visits, visit)
     centre = centre if shared is None else shared
-    mean_z, scatter = _scatter(sums, view)
+    mean, scatter = _scatter(sums, view)
     truth = gaussian.truth_scatter(scatter, centre.slope)
     identity = gaussian.identity_from(scatter)
     itself = gaussian.congruent(gaussian.of_itself(identity, centre.slope), truth)
     first = gaussian.whiten(scatter, itself, identity, centre.slope, prior)
     again = slots.varies & (first.cancellation > _CANCELLATION)
     last = _further_passes(
-        view, slots, centre, prior, Pass(jnp.int32(1), again, identity, mean_z, first)
+        view, slots, centre, mean, prior, Pass(jnp.int32(1), again, identity, first)
     )
 
     chol_y = gaussian.cholesky(gaussian.with_jitter(truth, prior.jitter), prior.jitter)
@@ -108,7 +107,7 @@ def fit(
     found = Fit(
         centre,
         Change(last.change, wanted),
-        last.mean_z,
+        mean,
         gaussian.residual(last.whitening),
         chol_y,
         cells,
@@ -116,7 +115,9 @@ def fit(
     return terms, (slots, found)
 
 
-def _further_passes(view: View, slots: Slots, centre: Centring, prior: Prior, first: Pass) -> Pass:
+def _further_passes(
+    view: View, slots: Slots, centre: Centring, mean: jax.Array, prior: Prior, first: Pass
+) -> Pass:
     """Visits the slots that ask for it again, in the basis that their last factor found."""
 
     def unfinished(last):
@@ -133,22 +134,24 @@ def _further_passes(view: View, slots: Slots, centre: Centring, prior: Prior, fi
             one = Centring(*(c[k] for c in centre))
 
             def columns(z):
+                # Before they are scaled up, for the scatter would lose the digits of their mean.
+                z = z - mean[k][..., None]
                 p, d = jnp.split(z, 2, axis=1)
                 return matmul(change[k], z), matmul(mirrored[k], one.slope[:, None, None] * p + d)
 
             return moments(centred(p, y, one), view.sweep, columns)
 
         sums, of_truth = each_slot(view.maps, jnp.sum(asked), visit, order)
-        mean_z, scatter = _scatter(sums, view)
+        _, scatter = _scatter(sums, view)
         _, itself = _scatter(of_truth, view)
         found = gaussian.whiten(scatter, itself, change, centre.slope, prior)
         again = last.again & (found.cancellation > _CANCELLATION)
         kept = jax.tree.map(
             lambda new, old: _where(last.again, new, old),
-            (mean_z, found),
-            (last.mean_z, last.whitening),
+            found,
+            last.whitening,
         )
-        return Pass(last.passes + 1, again, change, *kept)
+        return Pass(last.passes + 1, again, change, kept)
 
     return lax.while_loop(unfinished, repeat, first)
 

@@ -176,13 +176,13 @@ def congruent(matrix: jax.Array, scatter: jax.Array) -> jax.Array:
 
 def information(whitening: Whitening) -> jax.Array:
     """``1/(2d) log det(I + M / alpha)``, from the lower half of the factor."""
-    above = jnp.square(diagonal(whitening.chol)) / whitening.floor
-    return 0.5 * jnp.mean(jnp.log(jnp.split(above, 2, axis=-1)[1]), axis=-1)
+    above = diagonal(whitening.chol) / jnp.sqrt(whitening.floor)
+    return jnp.mean(jnp.log(jnp.split(above, 2, axis=-1)[1]), axis=-1)
 
 
 def entropy(chol_y: jax.Array, jitter: jax.Array) -> jax.Array:
     """``1/(2d) log det(I + Y Y' / alpha)`` from the factor of ``Y Y' + alpha I``."""
-    return 0.5 * jnp.mean(jnp.log(jnp.square(diagonal(chol_y)) / jitter), axis=-1)
+    return jnp.mean(jnp.log(diagonal(chol_y) / jnp.sqrt(jitter)), axis=-1)  # 0 to the last digit
 
 
 def diagonal(a: jax.Array) -> jax.Array:

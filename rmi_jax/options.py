@@ -123,11 +123,9 @@ def floor(options: RegionOptions) -> jax.Array:
 
 def mutual_information(information: jax.Array, entropy: jax.Array, *, normalize: bool) -> jax.Array:
     """What the prediction explains of the truth's entropy, in nats or as a share of it."""
-    explained = jnp.maximum(entropy - information, 0)
-    if not normalize:
-        return explained
     varies = entropy > 0
-    return jnp.where(varies, explained / jnp.where(varies, entropy, 1), 0)
+    explained = jnp.where(varies, jnp.maximum(entropy - information, 0), 0)
+    return explained / jnp.where(varies, entropy, 1) if normalize else explained
 
 
 def pixel_weights(where: jax.Array | None, maps: jax.Array) -> jax.Array | None:

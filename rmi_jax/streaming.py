@@ -126,9 +126,8 @@ def _add_gradients(
 
     def pulled(k, p, y):
         maps = centred(p, y, Centring(*(c[k] for c in fit.centring)))
-        shift = matmul(matrices[k], fit.mean_z[k][..., None])[..., 0]
         change = jax.tree.map(lambda m: m[k], fit.change)
-        return pull_back(maps, view.sweep, matrices[k], shift, change)
+        return pull_back(maps, view.sweep, matrices[k], fit.mean[k], change)
 
     def visit(k, grads):
         inputs, targets, log_total = grads

@@ -91,30 +91,34 @@ def moments(
 
 
 def pull_back(
-    maps: jax.Array, sweep: Sweep, matrix: jax.Array, shift: jax.Array, change: Change
+    maps: jax.Array, sweep: Sweep, matrix: jax.Array, mean: jax.Array, change: Change
 ) -> jax.Array:
     """Gradient maps from a linear function of the region vectors, scattered back onto the cells.
 
     Args:
       maps: ``[B, 2, *cells]``.
       sweep: the positions.
-      matrix: ``[B, m d, 2d]``: ``w (matrix z - shift)`` is the gradient of a region of m maps.
-      shift: ``[B, m d]``.
-      change: by which ``z`` is multiplied first, if at all.
+      matrix: ``[B, m d, 2d]``: the gradient of a region of m maps is ``matrix C (z - mean)``.
+      mean: ``[B, 2d]``.
+      change: C.
 
     Returns:
       ``[B, m, *cells]``.
     """
     shape = (matrix.shape[1] // sweep.regions.dim, *maps.shape[2:])
+    mean = mean[..., None]
+    # Where nothing is changed, the mean is subtracted from fewer rows after the product.
+    shift = jnp.where(change.wanted, 0, _matmul("bij,bjn->bin", matrix, mean))
 
     def components(strip):
         return _components(strip, sweep.regions)
 
+    def changed(z):
+        return _matmul("bij,bjn->bin", change.matrix, z - mean)
+
     def add(gradient, z, _, weigh, row, strip_rows):
-        z = lax.cond(
-            change.wanted, lambda z: _matmul("bij,bjn->bin", change.matrix, z), lambda z: z, z
-        )
-        pulled = weigh(_matmul("bij,bjn->bin", matrix, z) - shift[..., None])
+        z = lax.cond(change.wanted, changed, lambda z: z, z)
+        pulled = weigh(_matmul("bij,bjn->bin", matrix, z) - shift)
         strip = lax.dynamic_slice_in_dim(gradient, row, strip_rows, 2)
         (piece,) = jax.vjp(components, strip)[1](pulled)
         return lax.dynamic_update_slice_in_dim(gradient, strip + piece, row, 2)
