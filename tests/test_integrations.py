@@ -197,6 +197,8 @@ def segmenter(monkeypatch):
     return keras_hub.models.DeepLabV3ImageSegmenter(backbone, num_classes=CLASSES)
 
 
+# KerasHub makes a data set of the arrays, about which Keras then warns.
+@pytest.mark.filterwarnings("ignore:.shuffle=True. was passed:UserWarning")
 def test_keras_3_on_jax(segmenter):
     ignored = LABELS.copy()
     ignored[:, :3] = 255
