@@ -146,12 +146,12 @@ def main() -> None:
 
     results = {"device": device, "cases": {}}
     if args.output.exists():
-        results = json.loads(args.output.read_text())
+        results = json.loads(args.output.read_text(encoding="utf-8"))
     for name in args.cases:
         result = measure(name, CASES[name], args.repeats, args.peer)
         results["cases"][name] = result
         args.output.parent.mkdir(parents=True, exist_ok=True)
-        args.output.write_text(json.dumps(results, indent=1) + "\n")
+        args.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         print(f"\n{name} {CASES[name]}")
         for contestant, entry in result["contestants"].items():
             parts = [f"{contestant:20s}"]

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from rmi_jax.activations import log_total, normalized, sigmoid, softplus
+from rmi_jax.class_maps import one_hot
+from rmi_jax.dtypes import compute_dtype
 from rmi_jax.slots import class_sums
 
 
@@ -33,7 +35,7 @@ def cross_entropy(
     Returns:
       ``[B, C]``: its sum over classes, averaged over the images, is the paper's scalar.
     """
-    dtype = jnp.promote_types(logits.dtype, jnp.float32)
+    dtype = compute_dtype(logits.dtype)
     logits = logits.astype(dtype)
     if weights is None:
         weights = jnp.ones(logits.shape[:-1], dtype)
@@ -62,7 +64,7 @@ def _image_sums(maps: jax.Array, share: jax.Array) -> jax.Array:
 
 
 def _is_label(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    return labels[..., None] == jnp.arange(logits.shape[-1])
+    return one_hot(labels, logits.shape[-1]).astype(logits.dtype)
 
 
 # For integer labels a CPU reads the logits at the labels where they are. An accelerator would pick

@@ -23,7 +23,7 @@ from rmi_jax.slots import Slots, by_class, make_slots
 from rmi_jax.strips import Change, Moments, moments
 
 # If a pivot is below one part in this of its diagonal entry, a further pass is run.
-_CANCELLATION = 100.0
+_CANCELLATION = 10.0
 _MOST_PASSES = 4  # three are enough for everything that the tests search
 
 
@@ -31,8 +31,9 @@ class Fit(NamedTuple):
     """The regression of truth on prediction, ``[C, B, ...]``; all that the backward pass needs."""
 
     centring: Centring
-    change: Change  # C: what the last pass measures is z = C [P; D]
-    mean_z: jax.Array  # [C, B, 2d] mean of the columns z
+    change: Change  # C: what the last pass measures is z = C ([P; D] - mean)
+    mean: jax.Array  # [C, B, 2d] mean of the columns [P; D]
+    mean_z: jax.Array  # [C, B, 2d] that of C ([P; D] - mean) as it is rounded
     residual: jax.Array  # [C, B, d, 2d] takes z to L22^-1 (Y - W P), with L22 of M + alpha I
     chol_y: jax.Array  # [C, B, d, d] of Y Y' + alpha I
     cells: tuple[jax.Array, jax.Array] | None  # [C, B, *cells] of p and y, where they are kept
@@ -84,14 +85,19 @@ def fit(
 
     centre, sums, cells = each_slot(maps, slots.visits, visit)
     centre = centre if shared is None else shared
-    mean_z, scatter = _scatter(sums, view)
+    mean, scatter = _scatter(sums, view)
     truth = gaussian.truth_scatter(scatter, centre.slope)
     identity = gaussian.identity_from(scatter)
     itself = gaussian.congruent(gaussian.of_itself(identity, centre.slope), truth)
     first = gaussian.whiten(scatter, itself, identity, centre.slope, prior)
     again = slots.varies & (first.cancellation > _CANCELLATION)
     last = _further_passes(
-        view, slots, centre, prior, Pass(jnp.int32(1), again, identity, mean_z, first)
+        view,
+        slots,
+        centre,
+        mean,
+        prior,
+        Pass(jnp.int32(1), again, identity, gaussian.zeros_from(mean), first),
     )
 
     chol_y = gaussian.cholesky(gaussian.with_jitter(truth, prior.jitter), prior.jitter)
@@ -108,6 +114,7 @@ def fit(
     found = Fit(
         centre,
         Change(last.change, wanted),
+        mean,
         last.mean_z,
         gaussian.residual(last.whitening),
         chol_y,
@@ -116,7 +123,9 @@ def fit(
     return terms, (slots, found)
 
 
-def _further_passes(view: View, slots: Slots, centre: Centring, prior: Prior, first: Pass) -> Pass:
+def _further_passes(
+    view: View, slots: Slots, centre: Centring, mean: jax.Array, prior: Prior, first: Pass
+) -> Pass:
     """Visits the slots that ask for it again, in the basis that their last factor found."""
 
     def unfinished(last):
@@ -133,6 +142,8 @@ def _further_passes(view: View, slots: Slots, centre: Centring, prior: Prior, fi
             one = Centring(*(c[k] for c in centre))
 
             def columns(z):
+                # Before they are scaled up, for the scatter would lose the digits of their mean.
+                z = z - mean[k][..., None]
                 p, d = jnp.split(z, 2, axis=1)
                 return matmul(change[k], z), matmul(mirrored[k], one.slope[:, None, None] * p + d)
 
@@ -158,7 +169,7 @@ def _scatter(sums: Moments, view: View) -> tuple[jax.Array, jax.Array]:
     weights, regions = view.sweep.weights, view.scale.regions
     total = jnp.sum(weights, axis=tuple(range(1, weights.ndim)))[:, None]
     total, sums = summed((total, sums), view.scale.halo)
-    mean = sums.first / jnp.where(total > 0, total, 1)
+    mean = sums.first / jnp.where(total > 0, total, 1)[None]
     scatter = sums.second - sums.first[..., :, None] * mean[..., None, :]
     return mean, regions.thinning * scatter
 

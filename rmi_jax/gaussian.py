@@ -65,7 +65,7 @@ def zeros_from(a: jax.Array) -> jax.Array:
 
 def identity_from(a: jax.Array) -> jax.Array:
     """Identity matrices of the shape and sharding of ``a`` ``[..., d, d]``."""
-    return zeros_from(a) + jnp.eye(a.shape[-1], dtype=a.dtype)
+    return zeros_from(a) + jnp.broadcast_to(jnp.eye(a.shape[-1], dtype=a.dtype), a.shape)
 
 
 def cholesky(a: jax.Array, floor: jax.Array) -> jax.Array:
@@ -151,7 +151,7 @@ def truth_scatter(scatter: jax.Array, slope: jax.Array) -> jax.Array:
 
 def with_jitter(scatter: jax.Array, jitter: jax.Array) -> jax.Array:
     """``scatter + alpha I``."""
-    return scatter + jitter * jnp.eye(scatter.shape[-1], dtype=scatter.dtype)
+    return scatter + jitter * identity_from(scatter)
 
 
 def residual(whitening: Whitening) -> jax.Array:
@@ -176,13 +176,13 @@ def congruent(matrix: jax.Array, scatter: jax.Array) -> jax.Array:
 
 def information(whitening: Whitening) -> jax.Array:
     """``1/(2d) log det(I + M / alpha)``, from the lower half of the factor."""
-    above = jnp.square(diagonal(whitening.chol)) / whitening.floor
-    return 0.5 * jnp.mean(jnp.log(jnp.split(above, 2, axis=-1)[1]), axis=-1)
+    above = diagonal(whitening.chol) / jnp.sqrt(whitening.floor)
+    return jnp.mean(jnp.log(jnp.split(above, 2, axis=-1)[1]), axis=-1)
 
 
 def entropy(chol_y: jax.Array, jitter: jax.Array) -> jax.Array:
     """``1/(2d) log det(I + Y Y' / alpha)`` from the factor of ``Y Y' + alpha I``."""
-    return 0.5 * jnp.mean(jnp.log(jnp.square(diagonal(chol_y)) / jitter), axis=-1)
+    return jnp.mean(jnp.log(diagonal(chol_y) / jnp.sqrt(jitter)), axis=-1)  # 0 to the last digit
 
 
 def diagonal(a: jax.Array) -> jax.Array:

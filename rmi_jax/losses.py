@@ -1,6 +1,7 @@
 """The paper's objective: cross entropy and region mutual information, mixed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -18,6 +19,21 @@ from rmi_jax.options import (
     pixel_weights,
     read,
     region_terms,
+)
+
+# The authors' loss, number for number: ``rmi_loss(logits, labels, **PAPER)``.
+PAPER: Mapping[str, Any] = MappingProxyType(
+    {
+        "bce_weight": 0.5,
+        "region_size": 3,
+        "factor": 4,
+        "downsampling": "avg",
+        "activation": "sigmoid",
+        "jitter": 5e-4,
+        "anchor": 0.0,
+        "ignored": "zero",
+        "zero_floor": False,
+    }
 )
 
 
@@ -39,12 +55,12 @@ def rmi_loss(
     rmi_weight: float | jax.Array | None = None,
     region_size: int | Sequence[int] = 3,
     dilation: int | Sequence[int] = 1,
-    factor: Factor = 4,
+    factor: Factor = 1,
     scale_weights: Sequence[float] | jax.Array | None = None,
     downsampling: str = "avg",
-    activation: str = "sigmoid",
+    activation: str = "softmax",
     jitter: float | jax.Array = 5e-4,
-    anchor: float | jax.Array = 0.0,
+    anchor: float | jax.Array = 0.01,
     class_weights: jax.Array | None = None,
     where: jax.Array | None = None,
     ignored: str = "exclude",
@@ -60,14 +76,16 @@ def rmi_loss(
 ) -> Any:
     r"""Region mutual information loss with cross entropy, for integer labels.
 
+    The defaults are those that the project's study supports; ``**rmi_jax.PAPER`` gives the paper's.
+
     .. math:: \lambda\,\mathrm{CE} + (1 - \lambda) \frac{1}{B} \sum_{b, c}
        \frac{1}{2d} \log\det(M_{bc} + \alpha I)
 
     Args:
       logits: ``[B, *S, C]``, unnormalized, with 1 to 3 spatial axes; any floating dtype.
       labels: integer classes ``[B, *S]``; a pixel with a label outside ``[0, C)`` is ignored.
-      bce_weight: lambda, the weight of the cross entropy; may be traced, to be scheduled. RMI is
-        flat at a random start, so begin near 1. A weight of exactly 1 skips the RMI work.
+      bce_weight: lambda, the weight of the cross entropy; may be traced, to be scheduled, which
+        nothing here needs. A weight of exactly 1 skips the RMI work.
       rmi_weight: weight of the RMI term; None means ``1 - bce_weight``.
       region_size: cells along each side of a region, an int or one per spatial axis.
       dilation: distance in cells between neighbours within a region, likewise.
@@ -75,13 +93,13 @@ def rmi_loss(
         int or one int per spatial axis: ``(1, 2, 4)`` or ``((1, 2, 2),)``.
       scale_weights: weights of the scales; None halves from one to the next and sums to 1.
       downsampling: ``"avg"``, ``"max"`` or ``"interpolate"``.
-      activation: ``"sigmoid"``, or ``"softmax"`` for probabilities and cross entropy alike.
+      activation: ``"softmax"`` or ``"sigmoid"``, for probabilities and cross entropy alike.
       jitter: alpha, added to the scatter matrices (sums over positions); at least 1e-12, in
         float32 better 1e-5.
       anchor: tau, in [0, 1e6], may be traced: how many copies of the truth predict themselves in
-        the sample. 0 is the paper's loss, which takes any invertible filter of the truth for the
-        truth, its inverse included; with an anchor only the truth itself does, and the gradient at
-        a constant prediction points to it.
+        the sample. 0 is the paper's term, which takes every invertible filter of the truth for the
+        truth, its negative included. With an anchor only the truth itself has no loss, and the
+        gradient at a constant prediction points to it.
       class_weights: ``[C]``, multiplies both parts.
       where: ``[B, *S]`` mask or non-negative pixel weights, each at most 1e12 over their number;
         no gradient flows to it.
@@ -114,8 +132,13 @@ def rmi_loss(
       <https://arxiv.org/abs/1910.12037>`_, NeurIPS 2019, eq. 13-16.
     """
     logits = _classes_last(logits, axis, "logits")
-    array_checks.integers("labels", labels, "for maps of class probabilities use soft_rmi_loss")
-    array_checks.shape("labels", labels, logits.shape[:-1], "logits without the class axis")
+    array_checks.class_map(
+        "labels",
+        labels,
+        logits.shape[:-1],
+        "logits without the class axis",
+        for_probabilities="for maps of class probabilities use soft_rmi_loss",
+    )
     if logits.shape[-1] < 2:
         raise ValueError(
             f"logits must have at least 2 classes for integer labels, got {logits.shape[-1]}; "
@@ -124,7 +147,8 @@ def rmi_loss(
     labels = class_maps.narrow(labels, logits.shape[-1])
     valid = (labels >= 0) & (labels < logits.shape[-1])
     weights = pixel_weights(where, logits)
-    weights = valid.astype(compute_dtype(logits.dtype)) if weights is None else valid * weights
+    dtype = compute_dtype(logits.dtype)
+    weights = valid.astype(dtype) if weights is None else jnp.where(valid, weights, 0)
     checks.one_of("activation", activation, ("sigmoid", "softmax"))
     options = read(
         logits.shape,
@@ -155,12 +179,12 @@ def soft_rmi_loss(
     rmi_weight: float | jax.Array | None = None,
     region_size: int | Sequence[int] = 3,
     dilation: int | Sequence[int] = 1,
-    factor: Factor = 4,
+    factor: Factor = 1,
     scale_weights: Sequence[float] | jax.Array | None = None,
     downsampling: str = "avg",
     activation: str = "sigmoid",
     jitter: float | jax.Array = 5e-4,
-    anchor: float | jax.Array = 0.0,
+    anchor: float | jax.Array = 0.1,
     class_weights: jax.Array | None = None,
     where: jax.Array | None = None,
     ignored: str = "exclude",
@@ -187,9 +211,10 @@ def soft_rmi_loss(
       factor: see `rmi_loss`.
       scale_weights: see `rmi_loss`.
       downsampling: see `rmi_loss`; ``"interpolate"`` takes the nearest target.
-      activation: see `rmi_loss`.
+      activation: see `rmi_loss`; sigmoids by default, since the classes of target maps need not
+        exclude each other.
       jitter: see `rmi_loss`.
-      anchor: see `rmi_loss`.
+      anchor: see `rmi_loss`; larger here, for without one a rare class can die under sigmoids.
       class_weights: see `rmi_loss`.
       where: see `rmi_loss`; the only way to ignore pixels here.
       ignored: see `rmi_loss`.
@@ -211,9 +236,9 @@ def soft_rmi_loss(
       ValueError: if shapes do not match, an option is out of range, or targets leave [0, 1].
     """
     logits = _classes_last(logits, axis, "logits")
-    targets = _classes_last(targets, axis, "targets")
+    given, targets = targets, _classes_last(targets, axis, "targets")
     array_checks.shape("targets", targets, logits.shape, "the shape of logits")
-    array_checks.unit_interval("targets", targets)
+    array_checks.unit_interval("targets", given)  # under `jit`, what is made of it is unknown
     targets = targets.astype(compute_dtype(logits.dtype))
     if activation == "softmax" and logits.shape[-1] == 1:
         raise ValueError("logits have 1 class, where softmax is constant; use activation='sigmoid'")
@@ -265,6 +290,7 @@ def _objective(
         terms = region_terms(logits, targets, weights, options, active)
         rmi = terms.information if mix.zero_floor else terms.information + floor(options)
 
+    class_weights = class_weights.reshape(1, -1)
     per_image = jnp.sum(class_weights * (bce_weight * entropy + rmi_weight * rmi), axis=-1)
     loss = per_image if mix.reduction == "none" else jnp.mean(per_image)
     if terms is None or not mix.has_aux:
@@ -273,7 +299,8 @@ def _objective(
     images = jnp.sum(varies, axis=0)
 
     def over_images(values):
-        return jnp.sum(jnp.where(varies, values, 0), axis=0) / jnp.maximum(images, 1)
+        total = jnp.sum(jnp.where(varies, values, 0), axis=0)
+        return total / jnp.maximum(images, 1).astype(dtype)
 
     aux = LossParts(
         jnp.mean(entropy, axis=0),

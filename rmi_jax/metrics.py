@@ -5,6 +5,9 @@ Both kinds of count are int32 arrays: add them over batches with ``+``, over dev
 not the IoU of the data.) int32 is exact up to 2**31 - 1, about two thousand megapixels in one cell
 of the matrix; past that, add the counts up on the host as NumPy int64 arrays, which the ratios take
 as well. Everything here works under ``jit`` and on label maps with any number of spatial axes.
+
+The ratio of a class that has none is NaN, by definition and not by computation: ``jax_debug_nans``
+does not stop at it. (It does where one is part of what your own jitted function returns.)
 """
 
 import math
@@ -14,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rmi_jax import array_checks, checks, class_maps
+from rmi_jax.image_metrics import class_image_iou, image_iou, mean_image_iou  # noqa: F401
 
 MOST_CLASSES = math.isqrt(np.iinfo(np.int32).max)  # of a matrix whose cells an int32 can number
 
@@ -43,7 +47,7 @@ def confusion_matrix(
       ValueError: for shapes that differ or have an empty axis, or a number of classes below 1 or
         above 46340.
     """
-    predictions, labels, valid = _class_maps(predictions, labels, num_classes, where)
+    predictions, labels, valid = class_maps.pair(predictions, labels, num_classes, where)
     if num_classes > MOST_CLASSES:
         raise ValueError(f"num_classes must be at most {MOST_CLASSES}, got {num_classes}")
     valid &= (predictions >= 0) & (predictions < num_classes)
@@ -65,8 +69,10 @@ def iou(matrix: jax.Array) -> jax.Array:
 
 
 def mean_iou(matrix: jax.Array) -> jax.Array:
-    """Mean intersection over union (a scalar), absent classes left out."""
-    return jnp.nanmean(iou(matrix))
+    """Mean intersection over union (a scalar), absent classes left out; NaN if all are absent."""
+    hits, misses, false_alarms = _hits_misses_false_alarms(matrix)
+    union = hits + misses + false_alarms
+    return _ratio(_ratio(hits, union, 0).sum(), (union > 0).sum(dtype=jnp.float32))
 
 
 def dice(matrix: jax.Array) -> jax.Array:
@@ -107,7 +113,7 @@ def boundary_counts(
       TypeError: as `confusion_matrix`, and for a tolerance that is not a static real number.
       ValueError: as `confusion_matrix`, and for a tolerance below 1 or not finite.
     """
-    predictions, labels, valid = _class_maps(predictions, labels, num_classes, where)
+    predictions, labels, valid = class_maps.pair(predictions, labels, num_classes, where)
     tolerance = checks.static_scalar("tolerance", tolerance, least=1)
     known = ~_near(~valid, tolerance)
 
@@ -141,7 +147,7 @@ def boundary_f1(counts: jax.Array) -> jax.Array:
     precision = _ratio(matched_predicted, predicted, 0)
     recall = _ratio(matched_true, true, 0)
     f1 = _ratio(2 * precision * recall, precision + recall, 0)
-    return jnp.where(predicted + true > 0, f1, jnp.nan)
+    return _where(predicted + true > 0, f1, math.nan)
 
 
 def boundary_iou(counts: jax.Array) -> jax.Array:
@@ -153,28 +159,6 @@ def boundary_iou(counts: jax.Array) -> jax.Array:
     """
     *_, intersection, union = _columns(counts)
     return _ratio(intersection, union)
-
-
-def _class_maps(
-    predictions: jax.Array, labels: jax.Array, num_classes: int, where: jax.Array | None
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Checks the arguments that all counts share; both maps as int32, and the valid pixels."""
-    for name, value in (("predictions", predictions), ("labels", labels)):
-        array_checks.integers(name, value, "for scores take jnp.argmax over the class axis")
-    array_checks.shape("predictions", predictions, labels.shape, "the shape of labels")
-    if labels.ndim < 2 or 0 in labels.shape:
-        raise ValueError(
-            f"labels must have shape [batch, *spatial] without an empty axis, got {labels.shape}"
-        )
-    num_classes = checks.positive_int("num_classes", num_classes)
-    predictions, labels = (
-        class_maps.narrow(maps, num_classes).astype(jnp.int32) for maps in (predictions, labels)
-    )
-    valid = (labels >= 0) & (labels < num_classes)
-    if where is None:
-        return predictions, labels, valid
-    array_checks.mask("where", where, labels.shape)
-    return predictions, labels, valid & where
 
 
 def _near(mask: jax.Array, distance: float) -> jax.Array:
@@ -222,4 +206,9 @@ def _columns(counts: jax.Array) -> tuple[jax.Array, ...]:
 
 def _ratio(part: jax.Array, whole: jax.Array, otherwise: float = math.nan) -> jax.Array:
     # Not jnp.maximum(whole, 1): a matrix that was divided by its sum has the same ratios.
-    return jnp.where(whole > 0, part / jnp.where(whole > 0, whole, 1), otherwise)
+    return _where(whole > 0, part / jnp.where(whole > 0, whole, 1), otherwise)
+
+
+def _where(known: jax.Array, value: jax.Array, otherwise: float) -> jax.Array:
+    with jax.debug_nans(False):  # a NaN that is chosen here is meant
+        return jnp.where(known, value, otherwise)

@@ -11,6 +11,7 @@ from jax import lax
 
 from rmi_jax import array_checks, checks, halo, patches, streaming
 from rmi_jax.downsampling import cell_counts
+from rmi_jax.dtypes import compute_dtype
 from rmi_jax.gaussian import Prior, Terms
 from rmi_jax.geometry import Maps, Regions, Scale
 
@@ -123,11 +124,9 @@ def floor(options: RegionOptions) -> jax.Array:
 
 def mutual_information(information: jax.Array, entropy: jax.Array, *, normalize: bool) -> jax.Array:
     """What the prediction explains of the truth's entropy, in nats or as a share of it."""
-    explained = jnp.maximum(entropy - information, 0)
-    if not normalize:
-        return explained
     varies = entropy > 0
-    return jnp.where(varies, explained / jnp.where(varies, entropy, 1), 0)
+    explained = jnp.where(varies, jnp.maximum(entropy - information, 0), 0)
+    return explained / jnp.where(varies, entropy, 1) if normalize else explained
 
 
 def pixel_weights(where: jax.Array | None, maps: jax.Array) -> jax.Array | None:
@@ -136,11 +135,6 @@ def pixel_weights(where: jax.Array | None, maps: jax.Array) -> jax.Array | None:
         return None
     array_checks.pixel_weights("where", where, maps.shape[:-1])
     return lax.stop_gradient(jnp.asarray(where, compute_dtype(maps.dtype)))
-
-
-def compute_dtype(dtype: jnp.dtype) -> jnp.dtype:
-    """Statistics are float64 for float64 input and float32 for everything else."""
-    return jnp.promote_types(dtype, jnp.float32)
 
 
 def _factors(factor: Factor, ndim: int) -> list[tuple[int, ...]]:

@@ -97,7 +97,7 @@ def _pair_terms(
 def _centred_rows(rows: jax.Array, weights: jax.Array, scale: Scale) -> jax.Array:
     total = summed(jnp.sum(weights), scale.halo)
     share = weights / jnp.where(total > 0, total, 1)
-    return rows - summed(jnp.sum(share[:, None] * rows, axis=0), scale.halo)
+    return rows - summed(jnp.sum(share[:, None] * rows, axis=0, keepdims=True), scale.halo)
 
 
 def _centred(maps: jax.Array, weights: jax.Array, scale: Scale) -> jax.Array:

@@ -10,6 +10,7 @@ from jax import lax
 
 from rmi_jax.activations import LogTotal, normalized, sigmoid
 from rmi_jax.cells import cell_probs, cell_targets, cell_weights, position_weights, shift_grid
+from rmi_jax.class_maps import is_class
 from rmi_jax.downsampling import cell_counts
 from rmi_jax.geometry import Maps, Scale
 from rmi_jax.halo import owned
@@ -66,7 +67,7 @@ def read_planes(view: View, classes: jax.Array) -> Planes:
 
     p, pull_probs = jax.vjp(probs, take_class(maps.inputs, classes).astype(dtype), log_total)
     if maps.targets.ndim < maps.inputs.ndim:
-        plane = maps.targets == classes.reshape(-1, *[1] * (maps.targets.ndim - 1))
+        plane = is_class(maps.targets, classes.reshape(-1, *[1] * (maps.targets.ndim - 1)))
     else:
         plane = take_class(maps.targets, classes)
     y, pull_targets = jax.vjp(targets, plane.astype(dtype))

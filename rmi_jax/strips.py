@@ -116,27 +116,36 @@ def moments(
 
 
 def pull_back(
-    maps: jax.Array, sweep: Sweep, matrix: jax.Array, shift: jax.Array, change: Change
+    maps: jax.Array,
+    sweep: Sweep,
+    matrix: jax.Array,
+    mean: jax.Array,
+    mean_z: jax.Array,
+    change: Change,
 ) -> jax.Array:
     """Gradient maps from a linear function of the region vectors, scattered back onto the cells.
 
     Args:
       maps: ``[B, 2, *cells]``.
       sweep: the positions.
-      matrix: ``[B, m d, 2d]``: ``w (matrix z - shift)`` is the gradient of a region of m maps.
-      shift: ``[B, m d]``.
-      change: by which ``z`` is multiplied first, if at all.
+      matrix: ``[B, m d, 2d]``: the gradient of a region of m maps is ``matrix C (z - mean)``.
+      mean: ``[B, 2d]``.
+      mean_z: ``[B, 2d]``, what rounding leaves of the mean of ``C (z - mean)``.
+      change: C.
 
     Returns:
       ``[B, m, *cells]``.
     """
     regions = sweep.regions
     outputs = matrix.shape[1] // regions.dim
+    # Where nothing is changed, the mean is subtracted from fewer rows after the product.
+    left = jnp.where(change.wanted, mean_z, mean)[..., None]
+    shift, mean = _matmul("bij,bjn->bin", matrix, left), mean[..., None]
 
     def fold(platform, maps, weights, weigh, changed):
         def add(gradient, z, w, i, row, strip_rows):
             z = changed(_flat(z))
-            pulled = weigh(_matmul("bij,bjn->bin", matrix, z) - shift[..., None], w, i)
+            pulled = weigh(_matmul("bij,bjn->bin", matrix, z) - shift, w, i)
             pulled = pulled.reshape(*pulled.shape[:2], *w.shape[1:])
             strip = lax.dynamic_slice_in_dim(gradient, row, strip_rows, 2)
             (piece,) = jax.vjp(partial(components, regions=regions), strip)[1](pulled)
@@ -146,7 +155,7 @@ def pull_back(
         return _fold(platform, maps, weights, regions, start, add)
 
     def in_basis(z):
-        return _matmul("bij,bjn->bin", change.matrix, z)
+        return _matmul("bij,bjn->bin", change.matrix, z - mean)
 
     def cpu(maps, weights, even):
         def weigh(pulled, w, i):
@@ -165,8 +174,8 @@ def pull_back(
         # Outside of the strips: a choice is a wait for the host.
         gradient = lax.cond(
             change.wanted,
-            lambda *args: fold(platform, *args, weigh, in_basis),
-            lambda *args: fold(platform, *args, weigh, lambda z: z),
+            lambda *wide: fold(platform, wide[0], wide[1], weigh, in_basis),
+            lambda *wide: fold(platform, wide[0], wide[1], weigh, lambda z: z),
             *wide,
         )
         return lax.slice_in_dim(gradient, 0, maps.shape[-1], axis=-1)
