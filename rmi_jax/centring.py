@@ -9,6 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from rmi_jax.gaussian import Prior
 from rmi_jax.geometry import Halo
 from rmi_jax.halo import summed
 
@@ -20,6 +21,7 @@ class Spread(NamedTuple):
     mean_y: jax.Array
     pp: jax.Array
     yp: jax.Array
+    yy: jax.Array
 
 
 class Centring(NamedTuple):
@@ -37,8 +39,8 @@ def spread(p: jax.Array, y: jax.Array, weights: jax.Array) -> Spread:
     share = weights / jnp.where(total > 0, total, 1)
     mean_p, mean_y = (jnp.sum(share * m, axis=axes, keepdims=True) for m in (p, y))
     p, y = p - mean_p, y - mean_y
-    yp, pp = (jnp.sum(weights * m * p, axis=axes) for m in (y, p))
-    return Spread(jnp.squeeze(mean_p, axes), jnp.squeeze(mean_y, axes), pp, yp)
+    pp, yp, yy = (jnp.sum(weights * a * b, axis=axes) for a, b in ((p, p), (y, p), (y, y)))
+    return Spread(jnp.squeeze(mean_p, axes), jnp.squeeze(mean_y, axes), pp, yp, yy)
 
 
 def combined(parts: Spread, weights: jax.Array, halo: Halo) -> Spread:
@@ -48,13 +50,23 @@ def combined(parts: Spread, weights: jax.Array, halo: Halo) -> Spread:
     share = weight / jnp.where(total > 0, total, 1)
     mean_p, mean_y = summed((share * parts.mean_p, share * parts.mean_y), halo)
     off_p, off_y = parts.mean_p - mean_p, parts.mean_y - mean_y
-    about = parts.pp + weight * off_p * off_p, parts.yp + weight * off_y * off_p
+    about = (
+        parts.pp + weight * off_p * off_p,
+        parts.yp + weight * off_y * off_p,
+        parts.yy + weight * off_y * off_y,
+    )
     return Spread(mean_p, mean_y, *summed(about, halo))
 
 
-def centring(spread: Spread, jitter: jax.Array) -> Centring:
-    """Means, and the slope that brings the prediction closest to the truth."""
-    return Centring(spread.mean_p, spread.mean_y, spread.yp / (spread.pp + jitter))
+def centring(spread: Spread, prior: Prior) -> Centring:
+    """Means and slope."""
+    slope = anchored_slope(spread.pp, spread.yp, spread.yy, prior)
+    return Centring(spread.mean_p, spread.mean_y, slope)
+
+
+def anchored_slope(pp: jax.Array, yp: jax.Array, yy: jax.Array, prior: Prior) -> jax.Array:
+    """The slope that brings the prediction, and the truth that predicts itself, to the truth."""
+    return (yp + prior.anchor * yy) / (pp + prior.anchor * yy + prior.jitter)
 
 
 def centred(p: jax.Array, y: jax.Array, by: Centring) -> jax.Array:

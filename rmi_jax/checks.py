@@ -64,8 +64,8 @@ def static_int(name: str, value, *, least: int) -> int:
     return number
 
 
-def scalar(name: str, value, *, least: float = 0) -> None:
-    """Raises unless ``value`` is a real scalar, finite and >= ``least`` where it is concrete."""
+def scalar(name: str, value, *, least: float = 0, most: float = LARGEST) -> None:
+    """Raises unless ``value`` is a real scalar in ``[least, most]`` where it is concrete."""
     if isinstance(value, jax.Array | np.ndarray | np.generic):
         if value.shape != () or not array_checks.is_real(value.dtype):
             raise ValueError(
@@ -74,8 +74,10 @@ def scalar(name: str, value, *, least: float = 0) -> None:
     elif isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a real number, got {_describe(value)}")
     number = array_checks.concrete_scalar(value)
-    if number is not None and not least <= number <= LARGEST:
+    if number is not None and not least <= number <= most:
         bound = f"at least {least}" if least else "not negative"
+        if most < LARGEST and number > most:
+            raise ValueError(f"{name} must be at most {most:g}, got {number}")
         raise ValueError(f"{name} must be finite and {bound} in float32, got {number}")
 
 

@@ -1,12 +1,14 @@
 """Second-order statistics of one pair of region vectors: scatter in, nats and gradient out.
 
-Nothing here knows of images. Matrices are ``[..., d, d]`` with any leading batch axes. The small
-factorizations are our own loops over columns: ``jnp.linalg`` fails under an explicitly sharded
-batch, and columns unrolled would take a minute to compile at d = 27.
+Nothing here knows of images. Matrices are ``[..., d, d]`` or ``[..., 2d, 2d]`` with any leading
+batch axes. The small factorizations are our own loops over columns: ``jnp.linalg`` fails under an
+explicitly sharded batch, and columns unrolled would take a minute to compile at d = 27.
 
-Notation (docs/theory): ``P`` and ``Y`` are centred region vectors of prediction and truth,
-``D = T (Y - W0 P)`` the errors left by a first guess ``W0`` of the regression matrix, alpha is the
-jitter, ``A = P P' + alpha I``, ``M = Y Y' - Y P' A^-1 P Y'``.
+Notation (docs/theory): ``P`` and ``Y`` are the centred region vectors of prediction and truth,
+``X = [P; Y]``, alpha the jitter, tau the anchor, and the joint matrix is
+``J = X X' + tau [Y; Y] [Y; Y]' + alpha I``. The lower right block of its Cholesky factor is that of
+``M + alpha I``, so one factorization is all that conditioning takes. What is summed are not the
+columns ``X`` but ``z = C [P; D]`` with the errors ``D = Y - s P``, whose factor loses fewer digits.
 """
 
 from typing import NamedTuple
@@ -16,29 +18,20 @@ import jax.numpy as jnp
 from jax import lax
 
 
-class Scatter(NamedTuple):
-    """Scatter matrices of prediction and error regions, ``[..., d, d]`` each."""
+class Prior(NamedTuple):
+    """What is added to the sample of region vectors; constants without a derivative."""
 
-    pp: jax.Array  # P P'
-    dp: jax.Array  # D P'
-    dd: jax.Array  # D D'
-
-
-class Frame(NamedTuple):
-    """What the regions are measured in: ``Q P`` and ``D = T (Y - W0 P)``."""
-
-    guess: jax.Array  # W0
-    q: jax.Array  # lower triangular
-    t: jax.Array  # lower triangular
+    jitter: jax.Array  # alpha, a scalar: independent noise in every component
+    anchor: jax.Array  # tau, a scalar: how many copies of the truth predict themselves
 
 
-class Conditional(NamedTuple):
-    """The regression of truth on prediction."""
+class Whitening(NamedTuple):
+    """The factor of the joint matrix in the basis of ``z``."""
 
-    step: jax.Array  # W - W0, with W = Y P' A^-1
-    chol_a: jax.Array  # lower Cholesky factor of A
-    chol: jax.Array  # lower Cholesky factor of M + alpha I
-    cancellation: jax.Array  # [...] how far the smallest pivot fell below what it is taken from
+    chol: jax.Array  # K, lower triangular [..., 2d, 2d]
+    floor: jax.Array  # [..., 2d] least squared diagonal of K: alpha times that of C
+    inverse: jax.Array  # K^-1 C, which takes [P; D] to white columns
+    cancellation: jax.Array  # [...] how far the smallest pivot fell below its diagonal entry
 
 
 class Terms(NamedTuple):
@@ -46,6 +39,7 @@ class Terms(NamedTuple):
 
     information: jax.Array  # 1/(2d) log det(I + M / alpha): the loss above its floor
     entropy: jax.Array  # 1/(2d) log det(I + Y Y' / alpha): what there is to explain
+    unanchored: jax.Array  # the information for tau = 0, which mutual information is made of
     slope: jax.Array  # s = <y, p> / (<p, p> + alpha), which scales the prediction to the truth
 
 
@@ -59,6 +53,11 @@ def transpose(a: jax.Array) -> jax.Array:
     return jnp.swapaxes(a, -1, -2)
 
 
+def gram(a: jax.Array) -> jax.Array:
+    """``a a'``."""
+    return matmul(a, transpose(a))
+
+
 def zeros_from(a: jax.Array) -> jax.Array:
     """Zeros that are sharded, and vary inside shard_map, as ``a`` does, whatever its values."""
     return jnp.where(a > 0, jnp.zeros_like(a), jnp.zeros_like(a))
@@ -69,13 +68,14 @@ def identity_from(a: jax.Array) -> jax.Array:
     return zeros_from(a) + jnp.broadcast_to(jnp.eye(a.shape[-1], dtype=a.dtype), a.shape)
 
 
-def _repaired(value: jax.Array, repair: jax.Array) -> jax.Array:
-    # The repairs below change nothing in exact arithmetic, so their derivative is the identity.
-    return value + lax.stop_gradient(repair - value)
-
-
 def cholesky(a: jax.Array, floor: jax.Array) -> jax.Array:
-    """Lower Cholesky factor; pivots that rounding took below ``floor`` ``[..., d]`` are lifted."""
+    """Lower Cholesky factor where no pivot is below ``floor`` ``[..., d]`` in exact arithmetic.
+
+    Pivots that rounding took below their floor are lifted. An entry of the factor never exceeds the
+    square root of what is left of its row's diagonal above the floor; those that rounding took
+    further are clipped, without which a lifted pivot would leave the rest of its column unbounded.
+    Neither changes anything in exact arithmetic, so neither has a derivative.
+    """
     index = jnp.arange(a.shape[-1])
     floor = jnp.broadcast_to(floor, a.shape[:-1])
 
@@ -83,7 +83,10 @@ def cholesky(a: jax.Array, floor: jax.Array) -> jax.Array:
         column = _at(a, j, -1)
         pivot = _at(column, j, -1)
         root = jnp.sqrt(_repaired(pivot, jnp.maximum(pivot, _at(floor, j, -1))))[..., None]
-        column = jnp.where(index > j, column / root, jnp.where(index == j, root, 0))
+        column = column / root
+        bound = jnp.sqrt(jnp.maximum(diagonal(a) - floor, 0))
+        column = _repaired(column, jnp.clip(column, -bound, bound))
+        column = jnp.where(index > j, column, jnp.where(index == j, root, 0))
         rest = a - column[..., :, None] * column[..., None, :]
         return jnp.where(index == j, column[..., :, None], rest)
 
@@ -105,75 +108,92 @@ def solve(chol: jax.Array, b: jax.Array, *, transposed: bool = False) -> jax.Arr
     return lax.fori_loop(0, dim, substitute, b)
 
 
-def _at(a: jax.Array, j: jax.Array, axis: int) -> jax.Array:
-    return lax.dynamic_index_in_dim(a, j, axis, keepdims=False)
-
-
-def condition(scatter: Scatter, frame: Frame, jitter: jax.Array) -> Conditional:
-    """Conditions truth on prediction without the textbook's cancellation (docs/theory, F1b).
-
-    With ``V = T W0`` and ``F = D P' - alpha V``, exactly and in any frame,
-    ``T (W - W0) = F A^-1`` and
-    ``T (M + alpha I) T' = D D' + alpha (T T' + V V') - F A^-1 F'``.
+def whiten(
+    scatter: jax.Array, itself: jax.Array, change: jax.Array, slope: jax.Array, prior: Prior
+) -> Whitening:
+    """Factors the joint matrix as it is seen in the basis of ``z = C [P; D]`` (docs/theory, F1b).
 
     Args:
-      scatter: scatter matrices of the centred ``Q P`` and ``D``.
-      frame: what they are measured in; at first no more than the slope times the identity.
-      jitter: alpha, a scalar.
+      scatter: ``z z'``, ``[..., 2d, 2d]``.
+      itself: the same for the truth as its own prediction, which `of_itself` takes Y to.
+      change: C, lower triangular ``[..., 2d, 2d]``; the identity in a first pass.
+      slope: s of the errors ``D = Y - s P``, ``[...]``.
+      prior: jitter and anchor.
     """
-    guess, q, t = frame
-    a = scatter.pp + jitter * matmul(q, transpose(q))  # Q A Q'
-    chol_a = cholesky(a, jitter * jnp.square(_diagonal(q)))
-    v, noise = matmul(t, guess), jitter * matmul(t, transpose(t))
-    f = scatter.dp - jitter * matmul(v, transpose(q))  # F Q'
-    whitened = solve(chol_a, transpose(f))
-    unexplained = scatter.dd + jitter * matmul(v, transpose(v)) + noise
-    m = unexplained - matmul(transpose(whitened), whitened)
-    # T M T' is positive semidefinite, so no entry exceeds the geometric mean of two diagonals:
-    # without this bound a lifted pivot can leave entries so large that later columns overflow.
-    diagonal = jnp.maximum(_diagonal(m - noise), 0)
-    bound = lax.stop_gradient(jnp.sqrt(diagonal[..., :, None]) * jnp.sqrt(diagonal[..., None, :]))
-    m = _repaired(m, noise + jnp.clip(m - noise, -bound, bound))
-    chol = cholesky(m, jitter * jnp.square(_diagonal(t)))
-    cancellation = jnp.maximum(_lost(a, chol_a), _lost(unexplained, chol))
-    step = transpose(solve(chol_a, whitened, transposed=True))
-    return Conditional(solve(t, matmul(step, q)), solve(q, chol_a), solve(t, chol), cancellation)
+    noise = gram(to_regions(change, slope))
+    joint = scatter + prior.anchor * itself + prior.jitter * noise
+    # J >= alpha I, so that in this basis no pivot is smaller than alpha times that of C C'.
+    floor = prior.jitter * jnp.square(diagonal(change))
+    chol = cholesky(joint, floor)
+    lost = jnp.max(diagonal(joint) / jnp.square(diagonal(chol)), axis=-1)
+    return Whitening(chol, floor, solve(chol, change), lost)
 
 
-def _lost(a: jax.Array, chol: jax.Array) -> jax.Array:
-    return jnp.max(_diagonal(a) / jnp.square(_diagonal(chol)), axis=-1)
+def to_regions(matrix: jax.Array, slope: jax.Array) -> jax.Array:
+    """What ``matrix`` ``[..., m, 2d]``, applied to ``[P; D]``, is when applied to ``[P; Y]``."""
+    p, d = jnp.split(matrix, 2, axis=-1)
+    return jnp.concatenate([p - slope[..., None, None] * d, d], axis=-1)
 
 
-def log_det(chol: jax.Array, unit: jax.Array) -> jax.Array:
-    """``log det(L L' / unit)`` in nats; exactly 0 where ``L L' = unit I``."""
-    return jnp.sum(jnp.log(jnp.square(_diagonal(chol)) / unit), axis=-1)
+def of_itself(matrix: jax.Array, slope: jax.Array) -> jax.Array:
+    """What ``matrix`` ``[..., m, 2d]``, applied to ``[P; D]``, is to Y where Y predicts itself."""
+    p, d = jnp.split(matrix, 2, axis=-1)
+    return p + (1 - slope[..., None, None]) * d
 
 
-def terms(
-    scatter: Scatter, guess: jax.Array, chol: jax.Array, chol_y: jax.Array, jitter: jax.Array
-) -> Terms:
-    """Reads the report off the factors of ``M + alpha I`` and ``Y Y' + alpha I``."""
-    per_dim = 0.5 / guess.shape[-1]
-    yp = scatter.dp + matmul(guess, scatter.pp)
-    slope = _trace(yp) / (_trace(scatter.pp) + jitter)
-    return Terms(
-        per_dim * log_det(chol, jitter),
-        per_dim * log_det(chol_y, jitter),
-        lax.stop_gradient(slope),
-    )
+def truth_scatter(scatter: jax.Array, slope: jax.Array) -> jax.Array:
+    """``Y Y'`` from the scatter of ``[P; D]``, with ``Y = s P + D``."""
+    upper, lower = jnp.split(scatter, 2, axis=-2)
+    rows = slope[..., None, None] * upper + lower
+    p, d = jnp.split(rows, 2, axis=-1)
+    return slope[..., None, None] * p + d
 
 
-def truth_scatter(scatter: Scatter, guess: jax.Array, jitter: jax.Array) -> jax.Array:
-    """``Y Y' + alpha I``, from ``Y = D + W0 P``."""
-    cross = matmul(guess, transpose(scatter.dp))
-    explained = matmul(matmul(guess, scatter.pp), transpose(guess))
-    yy = scatter.dd + cross + transpose(cross) + explained
-    return yy + jitter * jnp.broadcast_to(jnp.eye(yy.shape[-1], dtype=yy.dtype), yy.shape)
+def with_jitter(scatter: jax.Array, jitter: jax.Array) -> jax.Array:
+    """``scatter + alpha I``."""
+    identity = jnp.eye(scatter.shape[-1], dtype=scatter.dtype)
+    return scatter + jitter * jnp.broadcast_to(identity, scatter.shape)
 
 
-def _diagonal(a: jax.Array) -> jax.Array:
+def residual(whitening: Whitening) -> jax.Array:
+    """The matrix that takes ``z`` to ``L22^-1 (Y - W P)``, with ``L22 L22' = M + alpha I``."""
+    chol = whitening.chol
+    lower = jnp.split(identity_from(chol), 2, axis=-1)[1]
+    return transpose(solve(chol, lower, transposed=True))
+
+
+def explanatory_slope(scatter: jax.Array, slope: jax.Array, jitter: jax.Array) -> jax.Array:
+    """``<y, p> / (<p, p> + alpha)`` from the scatter of ``[P; D]``; a constant."""
+    dim = scatter.shape[-1] // 2
+    pp = jnp.trace(scatter[..., :dim, :dim], axis1=-2, axis2=-1)
+    dp = jnp.trace(scatter[..., dim:, :dim], axis1=-2, axis2=-1)
+    return lax.stop_gradient((dp + slope * pp) / (pp + jitter))
+
+
+def congruent(matrix: jax.Array, scatter: jax.Array) -> jax.Array:
+    """``matrix scatter matrix'``."""
+    return matmul(matmul(matrix, scatter), transpose(matrix))
+
+
+def information(whitening: Whitening) -> jax.Array:
+    """``1/(2d) log det(I + M / alpha)``, from the lower half of the factor."""
+    above = diagonal(whitening.chol) / jnp.sqrt(whitening.floor)
+    return jnp.mean(jnp.log(jnp.split(above, 2, axis=-1)[1]), axis=-1)
+
+
+def entropy(chol_y: jax.Array, jitter: jax.Array) -> jax.Array:
+    """``1/(2d) log det(I + Y Y' / alpha)`` from the factor of ``Y Y' + alpha I``."""
+    return jnp.mean(jnp.log(diagonal(chol_y) / jnp.sqrt(jitter)), axis=-1)  # 0 to the last digit
+
+
+def diagonal(a: jax.Array) -> jax.Array:
+    """The diagonals ``[..., d]`` of matrices."""
     return jnp.diagonal(a, axis1=-2, axis2=-1)
 
 
-def _trace(a: jax.Array) -> jax.Array:
-    return jnp.trace(a, axis1=-2, axis2=-1)
+def _repaired(value: jax.Array, repair: jax.Array) -> jax.Array:
+    return value + lax.stop_gradient(repair - value)
+
+
+def _at(a: jax.Array, j: jax.Array, axis: int) -> jax.Array:
+    return lax.dynamic_index_in_dim(a, j, axis, keepdims=False)

@@ -24,6 +24,11 @@ class Regions(NamedTuple):
         """Distance in cells between a region's first and last cell, per axis."""
         return tuple((k - 1) * g for k, g in zip(self.size, self.dilation, strict=True))
 
+    @property
+    def thinning(self) -> int:
+        """For how many positions each one that is used stands, so that alpha keeps its meaning."""
+        return math.prod(self.stride)
+
     def positions(self, cells: Sequence[int]) -> tuple[int, ...]:
         """Number of region positions that fit on a map of ``cells`` cells, per axis."""
         return tuple(

@@ -25,10 +25,11 @@ def region_information_loss(
     *,
     region_size: int | Sequence[int] = 3,
     dilation: int | Sequence[int] = 1,
-    factor: Factor = 4,
+    factor: Factor = 1,
     scale_weights: Sequence[float] | jax.Array | None = None,
     downsampling: str = "avg",
     jitter: float | jax.Array = 5e-4,
+    anchor: float | jax.Array = 0.0,
     where: jax.Array | None = None,
     ignored: str = "exclude",
     zero_floor: bool = True,
@@ -52,6 +53,7 @@ def region_information_loss(
       scale_weights: weights of the scales; None halves from one to the next and sums to 1.
       downsampling: ``"avg"``, ``"max"`` or ``"interpolate"``.
       jitter: alpha, added to the scatter matrices (sums over positions).
+      anchor: tau, in [0, 1e6]: copies of the truth that predict themselves; see `rmi_loss`.
       where: ``[B, *S]`` mask or non-negative pixel weights; no gradient flows to it.
       ignored: what pixels of weight 0 do, ``"exclude"`` or ``"zero"``; see `rmi_loss`.
       zero_floor: subtract ``log(alpha) / 2``, the smallest value possible.
@@ -84,6 +86,7 @@ def region_information_loss(
         scale_weights=scale_weights,
         downsampling=downsampling,
         jitter=jitter,
+        anchor=anchor,
         ignored=ignored,
         region_stride=region_stride,
         region_key=region_key,
@@ -101,7 +104,7 @@ def region_mutual_information(
     normalize: bool = False,
     region_size: int | Sequence[int] = 3,
     dilation: int | Sequence[int] = 1,
-    factor: Factor = 4,
+    factor: Factor = 1,
     scale_weights: Sequence[float] | jax.Array | None = None,
     downsampling: str = "avg",
     jitter: float | jax.Array = 5e-4,
@@ -166,7 +169,8 @@ def region_mutual_information(
         spatial_axis_name=spatial_axis_name,
         implementation=implementation,
     )
-    return mutual_information(region_terms(*maps, options), normalize=normalize)
+    terms = region_terms(*maps, options)
+    return mutual_information(terms.information, terms.entropy, normalize=normalize)
 
 
 def _read(

@@ -1,6 +1,7 @@
 """The paper's objective: cross entropy and region mutual information, mixed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -18,6 +19,21 @@ from rmi_jax.options import (
     pixel_weights,
     read,
     region_terms,
+)
+
+# The authors' loss, number for number: ``rmi_loss(logits, labels, **PAPER)``.
+PAPER: Mapping[str, Any] = MappingProxyType(
+    {
+        "bce_weight": 0.5,
+        "region_size": 3,
+        "factor": 4,
+        "downsampling": "avg",
+        "activation": "sigmoid",
+        "jitter": 5e-4,
+        "anchor": 0.0,
+        "ignored": "zero",
+        "zero_floor": False,
+    }
 )
 
 
@@ -39,11 +55,12 @@ def rmi_loss(
     rmi_weight: float | jax.Array | None = None,
     region_size: int | Sequence[int] = 3,
     dilation: int | Sequence[int] = 1,
-    factor: Factor = 4,
+    factor: Factor = 1,
     scale_weights: Sequence[float] | jax.Array | None = None,
     downsampling: str = "avg",
-    activation: str = "sigmoid",
+    activation: str = "softmax",
     jitter: float | jax.Array = 5e-4,
+    anchor: float | jax.Array = 0.01,
     class_weights: jax.Array | None = None,
     where: jax.Array | None = None,
     ignored: str = "exclude",
@@ -59,14 +76,16 @@ def rmi_loss(
 ) -> Any:
     r"""Region mutual information loss with cross entropy, for integer labels.
 
+    The defaults are those that the project's study supports; ``**rmi_jax.PAPER`` gives the paper's.
+
     .. math:: \lambda\,\mathrm{CE} + (1 - \lambda) \frac{1}{B} \sum_{b, c}
        \frac{1}{2d} \log\det(M_{bc} + \alpha I)
 
     Args:
       logits: ``[B, *S, C]``, unnormalized, with 1 to 3 spatial axes; any floating dtype.
       labels: integer classes ``[B, *S]``; a pixel with a label outside ``[0, C)`` is ignored.
-      bce_weight: lambda, the weight of the cross entropy; may be traced, to be scheduled. RMI is
-        flat at a random start, so begin near 1. A weight of exactly 1 skips the RMI work.
+      bce_weight: lambda, the weight of the cross entropy; may be traced, to be scheduled, which
+        nothing here needs. A weight of exactly 1 skips the RMI work.
       rmi_weight: weight of the RMI term; None means ``1 - bce_weight``.
       region_size: cells along each side of a region, an int or one per spatial axis.
       dilation: distance in cells between neighbours within a region, likewise.
@@ -74,9 +93,13 @@ def rmi_loss(
         int or one int per spatial axis: ``(1, 2, 4)`` or ``((1, 2, 2),)``.
       scale_weights: weights of the scales; None halves from one to the next and sums to 1.
       downsampling: ``"avg"``, ``"max"`` or ``"interpolate"``.
-      activation: ``"sigmoid"``, or ``"softmax"`` for probabilities and cross entropy alike.
+      activation: ``"softmax"`` or ``"sigmoid"``, for probabilities and cross entropy alike.
       jitter: alpha, added to the scatter matrices (sums over positions); at least 1e-12, in
         float32 better 1e-5.
+      anchor: tau, in [0, 1e6], may be traced: how many copies of the truth predict themselves in
+        the sample. 0 is the paper's term, which takes every invertible filter of the truth for the
+        truth, its negative included. With an anchor only the truth itself has no loss, and the
+        gradient at a constant prediction points to it.
       class_weights: ``[C]``, multiplies both parts.
       where: ``[B, *S]`` mask or non-negative pixel weights, each at most 1e12 over their number;
         no gradient flows to it.
@@ -137,6 +160,7 @@ def rmi_loss(
         scale_weights=scale_weights,
         downsampling=downsampling,
         jitter=jitter,
+        anchor=anchor,
         ignored=ignored,
         region_stride=region_stride,
         region_key=region_key,
@@ -155,11 +179,12 @@ def soft_rmi_loss(
     rmi_weight: float | jax.Array | None = None,
     region_size: int | Sequence[int] = 3,
     dilation: int | Sequence[int] = 1,
-    factor: Factor = 4,
+    factor: Factor = 1,
     scale_weights: Sequence[float] | jax.Array | None = None,
     downsampling: str = "avg",
     activation: str = "sigmoid",
     jitter: float | jax.Array = 5e-4,
+    anchor: float | jax.Array = 0.1,
     class_weights: jax.Array | None = None,
     where: jax.Array | None = None,
     ignored: str = "exclude",
@@ -186,8 +211,10 @@ def soft_rmi_loss(
       factor: see `rmi_loss`.
       scale_weights: see `rmi_loss`.
       downsampling: see `rmi_loss`; ``"interpolate"`` takes the nearest target.
-      activation: see `rmi_loss`.
+      activation: see `rmi_loss`; sigmoids by default, since the classes of target maps need not
+        exclude each other.
       jitter: see `rmi_loss`.
+      anchor: see `rmi_loss`; larger here, for without one a rare class can die under sigmoids.
       class_weights: see `rmi_loss`.
       where: see `rmi_loss`; the only way to ignore pixels here.
       ignored: see `rmi_loss`.
@@ -227,6 +254,7 @@ def soft_rmi_loss(
         scale_weights=scale_weights,
         downsampling=downsampling,
         jitter=jitter,
+        anchor=anchor,
         ignored=ignored,
         region_stride=region_stride,
         region_key=region_key,
@@ -244,7 +272,7 @@ def _objective(
     options: RegionOptions,
     mix: Mix,
 ) -> Any:
-    dtype = options.jitter.dtype
+    dtype = options.prior.jitter.dtype
     weights_of_parts = part_weights(mix, logits.shape[-1])
     bce_weight, rmi_weight, class_weights = (jnp.asarray(w, dtype) for w in weights_of_parts)
     activation = options.scales[0].activation
@@ -272,7 +300,7 @@ def _objective(
     aux = LossParts(
         jnp.mean(entropy, axis=0),
         jnp.mean(rmi, axis=0),
-        over_images(mutual_information(terms, normalize=True)),
+        over_images(mutual_information(terms.unanchored, terms.entropy, normalize=True)),
         over_images(terms.slope),
         images,
     )

@@ -12,16 +12,17 @@ from jax import lax
 from rmi_jax import array_checks, checks, halo, patches, streaming
 from rmi_jax.downsampling import cell_counts
 from rmi_jax.dtypes import compute_dtype
-from rmi_jax.gaussian import Terms
+from rmi_jax.gaussian import Prior, Terms
 from rmi_jax.geometry import Maps, Regions, Scale
 
 Factor = int | Sequence[int | Sequence[int]]
-IMPLEMENTATIONS: dict[str, Callable[[Maps, jax.Array, tuple[Scale, ...]], list[Terms]]] = {
+IMPLEMENTATIONS: dict[str, Callable[[Maps, Prior, tuple[Scale, ...]], list[Terms]]] = {
     "streaming": streaming.region_terms,
     "patches": patches.region_terms,
 }
 DEFAULT_IMPLEMENTATION = "streaming"
 SMALLEST_JITTER = 1e-12  # float32 needs 1e-5 with few positions; with 1e-30 nothing is left
+LARGEST_ANCHOR = 1e6  # there the regression matrix is the identity to the last digit of float32
 
 
 class RegionOptions(NamedTuple):
@@ -29,7 +30,7 @@ class RegionOptions(NamedTuple):
 
     scales: tuple[Scale, ...]
     scale_weights: jax.Array  # [number of scales]
-    jitter: jax.Array  # alpha
+    prior: Prior  # jitter alpha and anchor tau
     offset: jax.Array | None  # [N] shift of the grid of region positions
     implementation: str
 
@@ -51,6 +52,7 @@ def read(
     scale_weights: Sequence[float] | jax.Array | None,
     downsampling: str,
     jitter: float | jax.Array,
+    anchor: float | jax.Array = 0.0,
     ignored: str,
     region_stride: int | Sequence[int],
     region_key: jax.Array | None,
@@ -67,6 +69,7 @@ def read(
     checks.one_of("downsampling", downsampling, ("avg", "max", "interpolate"))
     checks.one_of("ignored", ignored, ("exclude", "zero"))
     checks.scalar("jitter", jitter, least=SMALLEST_JITTER)
+    checks.scalar("anchor", anchor, most=LARGEST_ANCHOR)
     implementation = DEFAULT_IMPLEMENTATION if implementation is None else implementation
     checks.one_of("implementation", implementation, tuple(IMPLEMENTATIONS))
     regions = Regions(
@@ -90,7 +93,7 @@ def read(
     return RegionOptions(
         tuple(scales),
         _scale_weights(scale_weights, len(scales), dtype),
-        lax.stop_gradient(jnp.asarray(jitter, dtype)),
+        lax.stop_gradient(Prior(jnp.asarray(jitter, dtype), jnp.asarray(anchor, dtype))),
         offset,
         implementation,
     )
@@ -106,7 +109,7 @@ def region_terms(
     """The weighted sum over scales of what the chosen implementation computes, ``[B, C]`` each."""
     maps = Maps(inputs, targets, weights, options.offset, jnp.asarray(active))
     maps = halo.exchange(maps, options.scales[0].halo)
-    per_scale = IMPLEMENTATIONS[options.implementation](maps, options.jitter, options.scales)
+    per_scale = IMPLEMENTATIONS[options.implementation](maps, options.prior, options.scales)
     chex.assert_shape(jax.tree.leaves(per_scale), (inputs.shape[0], inputs.shape[-1]))
     return jax.tree.map(
         lambda *terms: sum(w * t for w, t in zip(options.scale_weights, terms, strict=True)),
@@ -116,16 +119,14 @@ def region_terms(
 
 def floor(options: RegionOptions) -> jax.Array:
     """The smallest value of the authors' RMI term per class, ``log(alpha) / 2`` nats (F4)."""
-    return 0.5 * jnp.log(options.jitter) * jnp.sum(options.scale_weights)
+    return 0.5 * jnp.log(options.prior.jitter) * jnp.sum(options.scale_weights)
 
 
-def mutual_information(terms: Terms, *, normalize: bool) -> jax.Array:
+def mutual_information(information: jax.Array, entropy: jax.Array, *, normalize: bool) -> jax.Array:
     """What the prediction explains of the truth's entropy, in nats or as a share of it."""
-    explained = jnp.maximum(terms.entropy - terms.information, 0)
-    if not normalize:
-        return explained
-    varies = terms.entropy > 0
-    return jnp.where(varies, explained / jnp.where(varies, terms.entropy, 1), 0)
+    varies = entropy > 0
+    explained = jnp.where(varies, jnp.maximum(entropy - information, 0), 0)
+    return explained / jnp.where(varies, entropy, 1) if normalize else explained
 
 
 def pixel_weights(where: jax.Array | None, maps: jax.Array) -> jax.Array | None:

@@ -4,7 +4,6 @@ Plain JAX without a custom derivative, so it has forward mode and higher derivat
 region vectors in memory: ``streaming`` computes the same numbers in bounded memory.
 """
 
-import math
 from functools import partial
 
 import jax
@@ -14,20 +13,24 @@ from jax import lax
 from rmi_jax import gaussian
 from rmi_jax.activations import ACTIVATIONS
 from rmi_jax.cells import cell_probs, cell_targets, cell_weights, position_weights, shift_grid
-from rmi_jax.gaussian import Terms
+from rmi_jax.centring import anchored_slope
+from rmi_jax.gaussian import Prior, Terms
 from rmi_jax.geometry import Maps, Scale
 from rmi_jax.halo import owned, summed
 from rmi_jax.regions import extract_regions, region_basis
 
+# Passes in the basis that the last factor makes white; the reference always runs them.
+_FURTHER_PASSES = 2
 
-def region_terms(maps: Maps, jitter: jax.Array, scales: tuple[Scale, ...]) -> list[Terms]:
+
+def region_terms(maps: Maps, prior: Prior, scales: tuple[Scale, ...]) -> list[Terms]:
     """RMI of every scale, image and class (paper eq. 13-15)."""
-    return [_scale_terms(maps, jitter, scale) for scale in scales]
+    return [_scale_terms(maps, prior, scale) for scale in scales]
 
 
-def _scale_terms(maps: Maps, jitter: jax.Array, scale: Scale) -> Terms:
+def _scale_terms(maps: Maps, prior: Prior, scale: Scale) -> Terms:
     inputs, targets, weights, offset, _ = maps
-    inputs = inputs.astype(jitter.dtype)
+    inputs = inputs.astype(prior.jitter.dtype)
     probs = ACTIVATIONS[scale.activation](inputs)
     if targets.ndim < inputs.ndim:
         targets = jax.nn.one_hot(targets, inputs.shape[-1], dtype=inputs.dtype)
@@ -46,39 +49,49 @@ def _scale_terms(maps: Maps, jitter: jax.Array, scale: Scale) -> Terms:
         for m in (p, y)
     ]
     p, y = (r.reshape(r.shape[0], -1, *r.shape[-2:]) for r in regions)  # [B, n, d, C]
-    pair_terms = partial(_pair_terms, jitter=jitter, scale=scale)
+    pair_terms = partial(_pair_terms, prior=prior, scale=scale)
     per_class = jax.vmap(pair_terms, in_axes=(-1, -1, None))
     return jax.vmap(per_class)(p, y, positions.reshape(p.shape[:2]))
 
 
 def _pair_terms(
-    p: jax.Array, y: jax.Array, weights: jax.Array, jitter: jax.Array, scale: Scale
+    p: jax.Array, y: jax.Array, weights: jax.Array, prior: Prior, scale: Scale
 ) -> Terms:
     """One image and class: regions ``[n, d]``, weights ``[n]``."""
     regions, halo = scale.regions, scale.halo
     basis = jnp.asarray(region_basis(regions.size), p.dtype)
     p, y = (_centred_rows(gaussian.matmul(r, basis.T), weights, scale) for r in (p, y))
-    # Every k-th region stands for k of them, so that alpha keeps its meaning.
-    weights = weights * math.prod(regions.stride)
-    yp, pp = summed((_dot(y, p, weights), _dot(p, p, weights)), halo)
-    slope = lax.stop_gradient(yp / (pp + jitter))
-    errors = y - slope * p
-    weighted = weights[:, None] * errors
-    scatter = gaussian.Scatter(
-        gaussian.matmul((weights[:, None] * p).T, p),
-        gaussian.matmul(weighted.T, p),
-        gaussian.matmul(weighted.T, errors),
+    weights = weights * regions.thinning
+
+    def scatter(rows):
+        return summed(gaussian.matmul((weights[:, None] * rows).T, rows), halo)
+
+    pp, yp, yy = summed(
+        [jnp.sum(weights[:, None] * a * b) for a, b in ((p, p), (y, p), (y, y))], halo
     )
-    scatter = summed(scatter, halo)
-    identity = jnp.eye(regions.dim, dtype=p.dtype)
-    guess = slope * identity
-    chol = gaussian.condition(scatter, gaussian.Frame(guess, identity, identity), jitter).chol
-    chol_y = gaussian.cholesky(gaussian.truth_scatter(scatter, guess, jitter), jitter)
-    return gaussian.terms(scatter, guess, chol, chol_y, jitter)
+    # Any slope and any change of basis give the same terms, so both are constants.
+    slope = lax.stop_gradient(anchored_slope(pp, yp, yy, prior))
+    errors = jnp.concatenate([p, y - slope * p], axis=1)
+    constants = lax.stop_gradient((errors, y))
 
+    def whiten(change, errors, y, prior=prior):
+        columns = scatter(gaussian.matmul(errors, change.T))
+        itself = scatter(gaussian.matmul(y, gaussian.of_itself(change, slope).T))
+        return gaussian.whiten(columns, itself, change, slope, prior)
 
-def _dot(a: jax.Array, b: jax.Array, weights: jax.Array) -> jax.Array:
-    return jnp.sum(weights[:, None] * a * b)
+    identity = jnp.eye(2 * regions.dim, dtype=p.dtype)
+    change = lax.fori_loop(
+        0, _FURTHER_PASSES, lambda _, change: whiten(change, *constants).inverse, identity
+    )
+    found = gaussian.information(whiten(change, errors, y))
+    plain = whiten(identity, *constants, prior._replace(anchor=jnp.zeros_like(prior.anchor)))
+    chol_y = gaussian.cholesky(gaussian.with_jitter(scatter(y), prior.jitter), prior.jitter)
+    return Terms(
+        found,
+        gaussian.entropy(chol_y, prior.jitter),
+        jnp.where(prior.anchor > 0, gaussian.information(plain), found),
+        lax.stop_gradient(yp / (pp + prior.jitter)),
+    )
 
 
 def _centred_rows(rows: jax.Array, weights: jax.Array, scale: Scale) -> jax.Array:

@@ -14,7 +14,8 @@ from rmi_jax.class_maps import is_class
 from rmi_jax.downsampling import cell_counts
 from rmi_jax.geometry import Maps, Scale
 from rmi_jax.halo import owned
-from rmi_jax.strips import Sweep, plan, zeros_like_images
+from rmi_jax.loops import zeros_like_images
+from rmi_jax.strips import Sweep, plan
 
 
 class View(NamedTuple):

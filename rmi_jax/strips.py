@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rmi_jax.gaussian import zeros_from
 from rmi_jax.geometry import Regions
+from rmi_jax.loops import zeros_like_images
 from rmi_jax.regions import dct_matrix
 
 # Bytes of region vectors in flight. A CPU wants them in its second-level cache; an accelerator
@@ -30,11 +30,11 @@ class Moments(NamedTuple):
     first: jax.Array  # [B, 2d] of z
 
 
-class Mix(NamedTuple):
+class Change(NamedTuple):
     """A change of basis for the columns ``z``."""
 
     matrix: jax.Array  # [B, 2d, 2d]
-    wanted: jax.Array  # scalar bool: whether it differs from the identity
+    wanted: jax.Array  # scalar bool: whether it differs from the identity for any image
 
 
 class Sweep(NamedTuple):
@@ -59,50 +59,66 @@ def plan(weights: jax.Array, regions: Regions) -> Sweep:
     return Sweep(weights, rows, even, regions)
 
 
-def moments(maps: jax.Array, sweep: Sweep, mix: jax.Array | None = None) -> Moments:
+def moments(
+    maps: jax.Array,
+    sweep: Sweep,
+    columns: Callable[[jax.Array], tuple[jax.Array, ...]] = lambda z: (z,),
+) -> tuple[Moments, ...]:
     """Weighted sums over all region positions.
 
     Args:
       maps: ``[B, 2, *cells]``.
       sweep: the positions.
-      mix: optional ``[B, 2d, 2d]`` by which ``z`` is multiplied first.
+      columns: what is summed, each ``[B, m, n]``, as a function of ``z`` ``[B, 2d, n]``.
     """
 
-    def add(total, z, w, weigh, *_):
-        z = z if mix is None else _matmul("bij,bjn->bin", mix, z)
-        return Moments(
-            total.second + _matmul("bin,bjn->bij", weigh(z), z),
-            total.first + _matmul("bin,bn->bi", z, w),
+    def add(totals, z, w, weigh, *_):
+        return tuple(
+            Moments(
+                total.second + _matmul("bin,bjn->bij", weigh(x), x),
+                total.first + _matmul("bin,bn->bi", x, w),
+            )
+            for total, x in zip(totals, columns(z), strict=True)
         )
 
-    dim = 2 * sweep.regions.dim
-    start = Moments(zeros_like_images(maps, (dim, dim)), zeros_like_images(maps, (dim,)))
+    z = jax.ShapeDtypeStruct((maps.shape[0], 2 * sweep.regions.dim, 1), maps.dtype)
+    dims = [x.shape[1] for x in jax.eval_shape(columns, z)]
+    start = tuple(
+        Moments(zeros_like_images(maps, (dim, dim)), zeros_like_images(maps, (dim,)))
+        for dim in dims
+    )
     return _fold(maps, sweep, start, add)
 
 
 def pull_back(
-    maps: jax.Array, sweep: Sweep, matrix: jax.Array, shift: jax.Array, mix: Mix
+    maps: jax.Array, sweep: Sweep, matrix: jax.Array, mean: jax.Array, change: Change
 ) -> jax.Array:
     """Gradient maps from a linear function of the region vectors, scattered back onto the cells.
 
     Args:
       maps: ``[B, 2, *cells]``.
       sweep: the positions.
-      matrix: ``[B, m d, 2d]``: ``w (matrix z - shift)`` is the gradient of a region of m maps.
-      shift: ``[B, m d]``.
-      mix: by which ``z`` is multiplied first, if at all.
+      matrix: ``[B, m d, 2d]``: the gradient of a region of m maps is ``matrix C (z - mean)``.
+      mean: ``[B, 2d]``.
+      change: C.
 
     Returns:
       ``[B, m, *cells]``.
     """
     shape = (matrix.shape[1] // sweep.regions.dim, *maps.shape[2:])
+    mean = mean[..., None]
+    # Where nothing is changed, the mean is subtracted from fewer rows after the product.
+    shift = jnp.where(change.wanted, 0, _matmul("bij,bjn->bin", matrix, mean))
 
     def components(strip):
         return _components(strip, sweep.regions)
 
+    def changed(z):
+        return _matmul("bij,bjn->bin", change.matrix, z - mean)
+
     def add(gradient, z, _, weigh, row, strip_rows):
-        z = lax.cond(mix.wanted, lambda z: _matmul("bij,bjn->bin", mix.matrix, z), lambda z: z, z)
-        pulled = weigh(_matmul("bij,bjn->bin", matrix, z) - shift[..., None])
+        z = lax.cond(change.wanted, changed, lambda z: z, z)
+        pulled = weigh(_matmul("bij,bjn->bin", matrix, z) - shift)
         strip = lax.dynamic_slice_in_dim(gradient, row, strip_rows, 2)
         (piece,) = jax.vjp(components, strip)[1](pulled)
         return lax.dynamic_update_slice_in_dim(gradient, strip + piece, row, 2)
@@ -158,13 +174,6 @@ def _components(maps: jax.Array, regions: Regions) -> jax.Array:
         ]
         maps = jnp.concatenate(rows, axis=1)
     return maps.reshape(*maps.shape[:2], -1)
-
-
-def zeros_like_images(maps: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Zeros ``[B, *shape]`` that are sharded, and vary inside shard_map, as the images do."""
-    # The barrier keeps XLA from sharing these zeros with others, which costs a copy of the maps.
-    zero = lax.optimization_barrier(zeros_from(maps[(slice(None), *[0] * (maps.ndim - 1))]))
-    return jnp.broadcast_to(zero.reshape(-1, *[1] * len(shape)), (maps.shape[0], *shape))
 
 
 def _matmul(spec: str, a: jax.Array, b: jax.Array) -> jax.Array:

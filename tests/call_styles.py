@@ -29,6 +29,7 @@ TERM = {
     "where": WEIGHTS,
     "region_key": np.array([0, 7], "uint32"),
 }
+ANCHOR = {"anchor": np.float32(0.5)}
 MIX = {
     "bce_weight": np.float32(0.5),
     "rmi_weight": np.float32(0.25),
@@ -40,9 +41,9 @@ TWO = {"num_classes": 2}
 
 # function: (its arrays, what else it needs)
 FUNCTIONS = {
-    "rmi_loss": ({"logits": 4 * MAPS - 2, "labels": LABELS, **MIX, **TERM}, REGIONS),
-    "soft_rmi_loss": ({"logits": 4 * MAPS - 2, "targets": MAPS, **MIX, **TERM}, REGIONS),
-    "region_information_loss": ({"probs": MAPS, "targets": MAPS[::-1], **TERM}, REGIONS),
+    "rmi_loss": ({"logits": 4 * MAPS - 2, "labels": LABELS, **MIX, **ANCHOR, **TERM}, REGIONS),
+    "soft_rmi_loss": ({"logits": 4 * MAPS - 2, "targets": MAPS, **MIX, **ANCHOR, **TERM}, REGIONS),
+    "region_information_loss": ({"probs": MAPS, "targets": MAPS[::-1], **ANCHOR, **TERM}, REGIONS),
     "region_mutual_information": ({"probs": MAPS, "targets": MAPS[::-1], **TERM}, REGIONS),
     "extract_regions": ({"maps": MAPS}, {"region_size": 2}),
     "downsample": ({"maps": MAPS, "where": MASK}, {"factor": 2}),

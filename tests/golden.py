@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+import rmi_jax
+
 _FILE = Path(__file__).parent / "data" / "rmi_official.npz"
 _POOL = ("max", "avg", "interpolate")
 CASES = tuple(range(19))
@@ -34,11 +36,10 @@ def load(case: int) -> Case:
         else {"bce_weight": 1.0, "rmi_weight": weight}
     )
     options = {
+        **rmi_jax.PAPER,
         **mix,
         "downsampling": _POOL[meta["rmi_pool_way"]],
         "factor": meta["rmi_pool_stride"],
         "region_size": meta["rmi_radius"],
-        "ignored": "zero",
-        "zero_floor": False,
     }
     return Case(logits, labels, float(loss), grad, options)

@@ -142,14 +142,14 @@ def _log_det(matrix):
 class Statistics(NamedTuple):
     """What one map pair gives; gradients are of the loss, by cell."""
 
-    loss: float  # 1/(2d) log det(M + alpha I), no floor subtracted
+    loss: float  # 1/(2d) log det(M + alpha I) with the anchor, no floor subtracted
     information: float  # 1/(2d) log [det(Y Y' + alpha I) / det(M + alpha I)]
     normalized: float  # information / (1/(2d) log det(I + Y Y' / alpha)), 0 where that is 0
     probs_grad: np.ndarray
     targets_grad: np.ndarray
 
 
-def statistics(probs, targets, weights, *, region_size, dilation, stride, jitter):
+def statistics(probs, targets, weights, *, region_size, dilation, stride, jitter, anchor):
     """Paper equations 13 to 15 on cell maps ``[*S]``, by the textbook formula."""
     positions, position_weights, p, y = [], [], [], []
     for cells in region_cells(probs.shape, region_size, dilation, stride):
@@ -166,27 +166,36 @@ def statistics(probs, targets, weights, *, region_size, dilation, stride, jitter
     # One region of every stride^N stands for all of them.
     w = w * math.prod(stride)
     alpha = REAL(jitter) * np.eye(d, dtype=REAL)
-    yy, pp, yp = (y * w) @ y.T, (p * w) @ p.T, (y * w) @ p.T
-    w_star = yp @ _inverse(pp + alpha)
-    m = yy - w_star @ yp.T
-    m = (m + m.T) / 2
-    inverse = _inverse(m + alpha)
-    residual = (y - w_star @ p) * w
-    by_region_p = -(w_star.T @ inverse @ residual) / d
-    by_region_y = (inverse @ residual) / d
+    entropy = _log_det((y * w) @ y.T + alpha)
+    conditional, *_ = _conditional(p, y, w, alpha)
+    information = entropy - conditional
+    available = entropy - d * np.log(REAL(jitter))
+    # Rounding leaves about 1e-19 where the label map is constant.
+    normalized = information / available if available > 1e-12 else REAL(0)
+
+    # The anchor, word for word: tau copies of the truth, each with itself for a prediction.
+    n = len(positions)
+    both = np.concatenate([p, y], axis=1), np.concatenate([y, y], axis=1)
+    conditional, by_p, by_y = _conditional(*both, np.concatenate([w, REAL(anchor) * w]), alpha)
+    by_p, by_y = by_p[:, :n], by_y[:, :n] + by_p[:, n:] + by_y[:, n:]
     probs_grad, targets_grad = np.zeros(probs.shape, REAL), np.zeros(probs.shape, REAL)
     for x, cells in enumerate(positions):
         for i, cell in enumerate(cells):
-            probs_grad[cell] += by_region_p[i, x]
-            targets_grad[cell] += by_region_y[i, x]
-    conditional, entropy = _log_det(m + alpha), _log_det(yy + alpha)
-    available = entropy - d * np.log(REAL(jitter))
-    information = entropy - conditional
-    # Rounding leaves about 1e-19 where the label map is constant.
-    normalized = information / available if available > 1e-12 else REAL(0)
+            probs_grad[cell] += by_p[i, x]
+            targets_grad[cell] += by_y[i, x]
     return Statistics(
         conditional / (2 * d), information / (2 * d), normalized, probs_grad, targets_grad
     )
+
+
+def _conditional(p, y, w, alpha):
+    """``log det(M + alpha I)`` of weighted columns, and its gradients by them over ``2 d``."""
+    yy, pp, yp = (y * w) @ y.T, (p * w) @ p.T, (y * w) @ p.T
+    w_star = yp @ _inverse(pp + alpha)
+    m = yy - w_star @ yp.T
+    m = (m + m.T) / 2 + alpha
+    pull = _inverse(m) @ (y - w_star @ p) * w / len(p)
+    return _log_det(m), -(w_star.T @ pull), pull
 
 
 # --- The functions of the library.
@@ -209,9 +218,10 @@ def region_loss(
     *,
     region_size=3,
     dilation=1,
-    factor=4,
+    factor=1,
     downsampling="avg",
     jitter=5e-4,
+    anchor=0.0,
     ignored="exclude",
     zero_floor=True,
     region_stride=1,
@@ -256,6 +266,7 @@ def region_loss(
             dilation=per_axis(dilation),
             stride=per_axis(region_stride),
             jitter=jitter,
+            anchor=anchor,
         )
         values[:, b, c] = result.loss, result.information, result.normalized
         grads[0, b, ..., c] = spread_taps(result.probs_grad, p_taps, p.shape) * valid
@@ -281,10 +292,11 @@ def objective(
     *,
     bce_weight=0.5,
     rmi_weight=None,
-    activation="sigmoid",
+    activation="softmax",
     class_weights=None,
-    factor=4,
+    factor=1,
     scale_weights=None,
+    anchor=0.01,
     **options,
 ):
     """The full objective on target maps: terms ``[B]`` and the gradient of their mean."""
@@ -320,7 +332,7 @@ def objective(
         scale_weights = [weight / sum(scale_weights) for weight in scale_weights]
     probs_grad = np.zeros(logits.shape, REAL)
     for one_factor, scale_weight in zip(factors, scale_weights, strict=True):
-        result = region_loss(probs, targets, weights, factor=one_factor, **options)
+        result = region_loss(probs, targets, weights, factor=one_factor, anchor=anchor, **options)
         terms = terms + rmi_weight * scale_weight * result.loss @ class_weights
         probs_grad += scale_weight * result.probs_grad * class_weights
     if activation == "sigmoid":

@@ -17,7 +17,7 @@ from inputs import example, smooth
 from tolerances import GRAD, VALUE, assert_grad, assert_value
 
 import rmi_jax
-from rmi_jax import gaussian, streaming
+from rmi_jax import fit, gaussian
 
 ALPHA, DIM = 5e-4, 9
 VOC = (2, 513, 513, 21)
@@ -71,12 +71,13 @@ def test_no_region_axis_of_full_length(compiled):
 # --- Stability
 
 
-def make_loss(**options):
-    """The RMI part of the loss, summed over images per class, and its gradient by the logits."""
+def make_loss():
+    """The paper's RMI term, summed over images per class, and its gradient by the logits."""
+    options = {"factor": 1, "activation": "sigmoid", "anchor": 0.0}
 
     def loss_fn(logits, labels):
         loss, aux = rmi_jax.rmi_loss(
-            logits, labels, factor=1, bce_weight=0.0, rmi_weight=1.0, has_aux=True, **options
+            logits, labels, bce_weight=0.0, rmi_weight=1.0, has_aux=True, **options
         )
         return loss, aux.rmi * logits.shape[0]
 
@@ -130,7 +131,12 @@ def test_the_float64_that_is_compared_with_equals_the_oracle():
     for name, (values, grad) in evaluate(cases, "float64").items():
         logits, labels = cases[name]
         terms, expected = oracle.objective(
-            logits, predictions.one_hot(labels), bce_weight=0, rmi_weight=1, factor=1
+            logits,
+            predictions.one_hot(labels),
+            bce_weight=0,
+            rmi_weight=1,
+            activation="sigmoid",
+            anchor=0,
         )
         assert_value(values.sum(), terms.sum(), "float64")
         if np.linalg.norm(expected) > 1e-9:  # saturated: the rest of a sigmoid near 0
@@ -151,7 +157,7 @@ def test_second_pass_restores_what_one_pass_loses(side):
 @pytest.fixture
 def one_pass(monkeypatch):
     # Not infinity, which would let the compiler remove the second pass.
-    monkeypatch.setattr(streaming, "_CANCELLATION", 1e30)
+    monkeypatch.setattr(fit, "_CANCELLATION", 1e30)
     jax.clear_caches()
     yield
     jax.clear_caches()
@@ -257,7 +263,7 @@ def test_weight_of_one_skips_rmi():
     @jax.jit
     def run(logits, weight):
         def loss_fn(logits):
-            return rmi_jax.rmi_loss(logits, LABELS, factor=1, bce_weight=weight)
+            return rmi_jax.rmi_loss(logits, LABELS, activation="sigmoid", bce_weight=weight)
 
         return jax.value_and_grad(loss_fn)(logits)
 

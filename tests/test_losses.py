@@ -35,8 +35,12 @@ LOGITS = DATA.logits.astype("float32")
 TARGETS = DATA.targets.astype("float32")
 
 
-def loss_of(kind):
-    return rmi_jax.rmi_loss if kind == "labels" else rmi_jax.soft_rmi_loss
+# By kind of truth: the function, and the defaults that differ.
+FUNCTIONS = {"labels": rmi_jax.rmi_loss, "targets": rmi_jax.soft_rmi_loss}
+DEFAULTS = {
+    "labels": {"activation": "softmax", "anchor": 0.01},
+    "targets": {"activation": "sigmoid", "anchor": 0.1},
+}
 
 
 @pytest.mark.parametrize(("kind", "mask", "options"), OBJECTIVES)
@@ -49,11 +53,11 @@ def test_objective(kind, mask, options, implementation, x64):
     else:
         wide_targets, expected_weights = targets, weights
     expected, expected_grad = oracle.objective(
-        DATA.logits, wide_targets, expected_weights, **options
+        DATA.logits, wide_targets, expected_weights, **{**DEFAULTS[kind], **options}
     )
 
     def loss_fn(logits):
-        terms = loss_of(kind)(
+        terms = FUNCTIONS[kind](
             logits,
             targets,
             where=weights,
@@ -75,7 +79,8 @@ def test_soft_targets_of_one_hot_labels_give_the_same_loss(implementation):
 
     @quick_jit
     def both(logits):
-        options = {"factor": 2, "implementation": implementation}
+        options = {"factor": 2, "anchor": 0.02, "activation": "softmax"}
+        options["implementation"] = implementation
         return (
             rmi_jax.rmi_loss(logits, DATA.labels, **options),
             rmi_jax.soft_rmi_loss(logits, targets, where=valid, **options),
@@ -236,6 +241,7 @@ def test_aux_reports_the_parts(implementation):
             bce_weight=0.25,
             has_aux=True,
             factor=2,
+            activation="sigmoid",
             implementation=implementation,
         )
 
@@ -294,7 +300,13 @@ def test_the_region_term_is_even(implementation):
     @quick_jit
     def loss_fn(logits):
         return rmi_jax.rmi_loss(
-            logits, DATA.labels, bce_weight=0.0, factor=2, implementation=implementation
+            logits,
+            DATA.labels,
+            bce_weight=0.0,
+            factor=2,
+            activation="sigmoid",
+            anchor=0.0,
+            implementation=implementation,
         )
 
     assert_value(loss_fn(-LOGITS), loss_fn(LOGITS), "float32")

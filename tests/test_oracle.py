@@ -32,6 +32,10 @@ OPTIONS = [
     (3, "weights", {"factor": ((1, 2, 2),), "region_size": 2}),
     (3, "weights", {"factor": 2, "region_size": 2, "ignored": "zero"}),
     (3, None, {"factor": 1, "region_size": 3}),
+    (1, None, {"factor": 1, "anchor": 0.3, "ignored": "zero"}),
+    (2, "weights", {"factor": 2, "anchor": 1.0, "region_stride": 2}),
+    (2, "mask", {"factor": 1, "anchor": 0.01, "zero_floor": False}),
+    (3, "weights", {"factor": 1, "anchor": 5.0, "region_size": 2, "dilation": 2}),
 ]
 
 
@@ -97,7 +101,7 @@ def test_mutual_information(ndim, mask, options, implementation, x64):
     targets[1, ..., 2] = 1  # constant: nothing to know
     weights = mask and getattr(data, mask)
     expected = oracle.region_loss(data.probs, targets, weights, **_per_axis_factor(options))
-    options = {name: value for name, value in options.items() if name != "zero_floor"}
+    options = {k: value for k, value in options.items() if k not in ("zero_floor", "anchor")}
 
     @quick_jit
     def information(probs, targets):

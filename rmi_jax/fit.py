@@ -1,0 +1,180 @@
+"""The forward half of the engine: region statistics of every slot, and their joint factor.
+
+A first pass over the maps sums the scatter of ``[P; D]``. Where factoring it cancels too many
+digits, further passes sum it again in the basis that the last factor makes nearly white
+(docs/theory, F1b).
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from rmi_jax import gaussian
+from rmi_jax.activations import LogTotal
+from rmi_jax.centring import Centring, centred, centring, combined, spread
+from rmi_jax.gaussian import Prior, Terms, Whitening, matmul
+from rmi_jax.geometry import Maps, Scale
+from rmi_jax.halo import summed
+from rmi_jax.loops import each_slot
+from rmi_jax.planes import View, make_view, read_planes
+from rmi_jax.slots import Slots, by_class, make_slots
+from rmi_jax.strips import Change, Moments, moments
+
+# If a pivot is below one part in this of its diagonal entry, a further pass is run.
+_CANCELLATION = 10.0
+_MOST_PASSES = 4  # three are enough for everything that the tests search
+
+
+class Fit(NamedTuple):
+    """The regression of truth on prediction, ``[C, B, ...]``; all that the backward pass needs."""
+
+    centring: Centring
+    change: Change  # C: what the last pass measures is z = C [P; D]
+    mean: jax.Array  # [C, B, 2d] mean of the columns [P; D]
+    residual: jax.Array  # [C, B, d, 2d] takes z to L22^-1 (Y - W P), with L22 of M + alpha I
+    chol_y: jax.Array  # [C, B, d, d] of Y Y' + alpha I
+    cells: tuple[jax.Array, jax.Array] | None  # [C, B, *cells] of p and y, where they are kept
+
+
+class Pass(NamedTuple):
+    """What the last pass of each slot found."""
+
+    passes: jax.Array  # so far
+    again: jax.Array  # [C, B] whether a further one is asked for
+    change: jax.Array  # [C, B, 2d, 2d] C
+    whitening: Whitening
+
+
+def fit(
+    scale: Scale, maps: Maps, log_total: LogTotal | None, prior: Prior, keep: bool
+) -> tuple[Terms, tuple[Slots, Fit]]:
+    """Terms ``[B, C]`` of one scale, and what its gradient needs.
+
+    Args:
+      scale: how the maps are read.
+      maps: the arrays.
+      log_total: of the logits, for softmax.
+      prior: jitter and anchor.
+      keep: whether the cells are kept for the backward pass.
+    """
+    view = make_view(maps, log_total, scale, prior.jitter.dtype)
+    slots = make_slots(maps, scale)
+
+    def measure(k):
+        p, y, *_ = read_planes(view, slots.classes[k])
+        return spread(p, y, view.weights)
+
+    shared = None
+    if scale.halo is not None:
+        # In a loop of its own: one sum over the devices for all slots, none within a loop.
+        parts = each_slot(maps, slots.visits, measure)
+        shared = centring(combined(parts, view.weights, scale.halo), prior)
+
+    def visit(k):
+        p, y, *_ = read_planes(view, slots.classes[k])
+        if shared is None:
+            centre = centring(spread(p, y, view.weights), prior)
+        else:
+            centre = Centring(*(c[k] for c in shared))
+        (sums,) = moments(centred(p, y, centre), view.sweep)
+        return centre, sums, (p, y) if keep else None
+
+    centre, sums, cells = each_slot(maps, slots.visits, visit)
+    centre = centre if shared is None else shared
+    mean, scatter = _scatter(sums, view)
+    truth = gaussian.truth_scatter(scatter, centre.slope)
+    identity = gaussian.identity_from(scatter)
+    itself = gaussian.congruent(gaussian.of_itself(identity, centre.slope), truth)
+    first = gaussian.whiten(scatter, itself, identity, centre.slope, prior)
+    again = slots.varies & (first.cancellation > _CANCELLATION)
+    last = _further_passes(
+        view, slots, centre, mean, prior, Pass(jnp.int32(1), again, identity, first)
+    )
+
+    chol_y = gaussian.cholesky(gaussian.with_jitter(truth, prior.jitter), prior.jitter)
+    information = gaussian.information(last.whitening)
+    terms = Terms(
+        information,
+        gaussian.entropy(chol_y, prior.jitter),
+        _unanchored(information, scatter, centre.slope, prior),
+        gaussian.explanatory_slope(scatter, centre.slope, prior.jitter),
+    )
+    terms = Terms(*(by_class(jnp.where(slots.varies, term, 0), slots) for term in terms))
+
+    wanted = jnp.any(last.change != identity, axis=(1, 2, 3))
+    found = Fit(
+        centre,
+        Change(last.change, wanted),
+        mean,
+        gaussian.residual(last.whitening),
+        chol_y,
+        cells,
+    )
+    return terms, (slots, found)
+
+
+def _further_passes(
+    view: View, slots: Slots, centre: Centring, mean: jax.Array, prior: Prior, first: Pass
+) -> Pass:
+    """Visits the slots that ask for it again, in the basis that their last factor found."""
+
+    def unfinished(last):
+        return jnp.any(last.again) & (last.passes < _MOST_PASSES)
+
+    def repeat(last):
+        asked = jnp.any(last.again, axis=1)
+        order = jnp.argsort(~asked, stable=True)
+        change = _where(last.again, last.whitening.inverse, last.change)
+        mirrored = gaussian.of_itself(change, centre.slope)
+
+        def visit(k):
+            p, y, *_ = read_planes(view, slots.classes[k])
+            one = Centring(*(c[k] for c in centre))
+
+            def columns(z):
+                # Before they are scaled up, for the scatter would lose the digits of their mean.
+                z = z - mean[k][..., None]
+                p, d = jnp.split(z, 2, axis=1)
+                return matmul(change[k], z), matmul(mirrored[k], one.slope[:, None, None] * p + d)
+
+            return moments(centred(p, y, one), view.sweep, columns)
+
+        sums, of_truth = each_slot(view.maps, jnp.sum(asked), visit, order)
+        _, scatter = _scatter(sums, view)
+        _, itself = _scatter(of_truth, view)
+        found = gaussian.whiten(scatter, itself, change, centre.slope, prior)
+        again = last.again & (found.cancellation > _CANCELLATION)
+        kept = jax.tree.map(
+            lambda new, old: _where(last.again, new, old),
+            found,
+            last.whitening,
+        )
+        return Pass(last.passes + 1, again, change, kept)
+
+    return lax.while_loop(unfinished, repeat, first)
+
+
+def _scatter(sums: Moments, view: View) -> tuple[jax.Array, jax.Array]:
+    """Mean columns ``[C, B, 2d]`` and the scatter matrix about them ``[C, B, 2d, 2d]``."""
+    weights, regions = view.sweep.weights, view.scale.regions
+    total = jnp.sum(weights, axis=tuple(range(1, weights.ndim)))[:, None]
+    total, sums = summed((total, sums), view.scale.halo)
+    mean = sums.first / jnp.where(total > 0, total, 1)[None]
+    scatter = sums.second - sums.first[..., :, None] * mean[..., None, :]
+    return mean, regions.thinning * scatter
+
+
+def _unanchored(
+    information: jax.Array, scatter: jax.Array, slope: jax.Array, prior: Prior
+) -> jax.Array:
+    """The information without the anchor: for the report, so a single pass has to do."""
+    plain = prior._replace(anchor=jnp.zeros_like(prior.anchor))
+    identity, nothing = gaussian.identity_from(scatter), gaussian.zeros_from(scatter)
+    whitening = gaussian.whiten(scatter, nothing, identity, slope, plain)
+    return jnp.where(prior.anchor > 0, gaussian.information(whitening), information)
+
+
+def _where(condition: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
+    return jnp.where(condition.reshape(*condition.shape, *[1] * (a.ndim - condition.ndim)), a, b)
