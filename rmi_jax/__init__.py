@@ -7,6 +7,8 @@ from rmi_jax.losses import PAPER, LossParts, rmi_loss, soft_rmi_loss
 from rmi_jax.regions import extract_regions
 from rmi_jax.schedules import warmup_schedule
 
+__version__ = "0.1.0"  # the one place: pyproject.toml reads it
+
 __all__ = [
     "PAPER",
     "LossParts",

@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rmi_jax import array_checks, checks
+
 
 def narrow(maps: jax.Array | np.ndarray, num_classes: int) -> jax.Array:
     """Integers of 16 or 32 bits; a 64-bit class that does not fit stays outside the classes."""
@@ -26,3 +28,35 @@ def one_hot(labels: jax.Array, num_classes: int) -> jax.Array:
     """Boolean ``[..., C]``: whether the label is that class."""
     shape = (1,) * labels.ndim + (num_classes,)
     return is_class(labels[..., None], jnp.arange(num_classes).reshape(shape))
+
+
+def pair(
+    predictions: jax.Array, labels: jax.Array, num_classes: int, where: jax.Array | None
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Checks the arguments that all counts share; both maps as int32, and the valid pixels."""
+    both = {"predictions": predictions, "labels": labels}
+    for name, value in both.items():
+        array_checks.array(name, value)
+    # An axis too many is the fault of the map that has it.
+    reference = "labels" if labels.ndim <= predictions.ndim else "predictions"
+    for name, value in both.items():
+        array_checks.class_map(
+            name,
+            value,
+            both[reference].shape,
+            f"the shape of {reference}",
+            for_probabilities="for scores take jnp.argmax over the class axis",
+        )
+    if labels.ndim < 2 or 0 in labels.shape:
+        raise ValueError(
+            f"labels must have shape [batch, *spatial] without an empty axis, got {labels.shape}"
+        )
+    num_classes = checks.positive_int("num_classes", num_classes)
+    predictions, labels = (
+        narrow(maps, num_classes).astype(jnp.int32) for maps in (predictions, labels)
+    )
+    valid = (labels >= 0) & (labels < num_classes)
+    if where is None:
+        return predictions, labels, valid
+    array_checks.mask("where", where, labels.shape)
+    return predictions, labels, valid & where

@@ -31,8 +31,9 @@ class Fit(NamedTuple):
     """The regression of truth on prediction, ``[C, B, ...]``; all that the backward pass needs."""
 
     centring: Centring
-    change: Change  # C: what the last pass measures is z = C [P; D]
+    change: Change  # C: what the last pass measures is z = C ([P; D] - mean)
     mean: jax.Array  # [C, B, 2d] mean of the columns [P; D]
+    mean_z: jax.Array  # [C, B, 2d] that of C ([P; D] - mean) as it is rounded
     residual: jax.Array  # [C, B, d, 2d] takes z to L22^-1 (Y - W P), with L22 of M + alpha I
     chol_y: jax.Array  # [C, B, d, d] of Y Y' + alpha I
     cells: tuple[jax.Array, jax.Array] | None  # [C, B, *cells] of p and y, where they are kept
@@ -44,6 +45,7 @@ class Pass(NamedTuple):
     passes: jax.Array  # so far
     again: jax.Array  # [C, B] whether a further one is asked for
     change: jax.Array  # [C, B, 2d, 2d] C
+    mean_z: jax.Array  # [C, B, 2d]
     whitening: Whitening
 
 
@@ -90,7 +92,12 @@ def fit(
     first = gaussian.whiten(scatter, itself, identity, centre.slope, prior)
     again = slots.varies & (first.cancellation > _CANCELLATION)
     last = _further_passes(
-        view, slots, centre, mean, prior, Pass(jnp.int32(1), again, identity, first)
+        view,
+        slots,
+        centre,
+        mean,
+        prior,
+        Pass(jnp.int32(1), again, identity, gaussian.zeros_from(mean), first),
     )
 
     chol_y = gaussian.cholesky(gaussian.with_jitter(truth, prior.jitter), prior.jitter)
@@ -108,6 +115,7 @@ def fit(
         centre,
         Change(last.change, wanted),
         mean,
+        last.mean_z,
         gaussian.residual(last.whitening),
         chol_y,
         cells,
@@ -142,16 +150,16 @@ def _further_passes(
             return moments(centred(p, y, one), view.sweep, columns)
 
         sums, of_truth = each_slot(view.maps, jnp.sum(asked), visit, order)
-        _, scatter = _scatter(sums, view)
+        mean_z, scatter = _scatter(sums, view)
         _, itself = _scatter(of_truth, view)
         found = gaussian.whiten(scatter, itself, change, centre.slope, prior)
         again = last.again & (found.cancellation > _CANCELLATION)
         kept = jax.tree.map(
             lambda new, old: _where(last.again, new, old),
-            found,
-            last.whitening,
+            (mean_z, found),
+            (last.mean_z, last.whitening),
         )
-        return Pass(last.passes + 1, again, change, kept)
+        return Pass(last.passes + 1, again, change, *kept)
 
     return lax.while_loop(unfinished, repeat, first)
 

@@ -151,8 +151,7 @@ def truth_scatter(scatter: jax.Array, slope: jax.Array) -> jax.Array:
 
 def with_jitter(scatter: jax.Array, jitter: jax.Array) -> jax.Array:
     """``scatter + alpha I``."""
-    identity = jnp.eye(scatter.shape[-1], dtype=scatter.dtype)
-    return scatter + jitter * jnp.broadcast_to(identity, scatter.shape)
+    return scatter + jitter * identity_from(scatter)
 
 
 def residual(whitening: Whitening) -> jax.Array:

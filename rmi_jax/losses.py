@@ -276,19 +276,24 @@ def _objective(
     weights_of_parts = part_weights(mix, logits.shape[-1])
     bce_weight, rmi_weight, class_weights = (jnp.asarray(w, dtype) for w in weights_of_parts)
     activation = options.scales[0].activation
-    if isinstance(mix.bce_weight, int | float) and mix.bce_weight == 0 and not mix.has_aux:
+    # What is not asked for is left out of the program, but for one of the two.
+    leave_out = [not mix.has_aux and _is_zero(weight) for weight in weights_of_parts[:2]]
+    if leave_out[0]:
         entropy = jnp.zeros((), dtype)
     else:
         axis_names = mix.axis_name, options.spatial_axis_name
         entropy = cross_entropy(logits, targets, weights, activation, *axis_names)
-    active = mix.has_aux or rmi_weight != 0
-    terms = region_terms(logits, targets, weights, options, active)
-    rmi = terms.information if mix.zero_floor else terms.information + floor(options)
+    if leave_out == [False, True]:
+        terms, rmi = None, jnp.zeros((), dtype)
+    else:
+        active = mix.has_aux or rmi_weight != 0
+        terms = region_terms(logits, targets, weights, options, active)
+        rmi = terms.information if mix.zero_floor else terms.information + floor(options)
 
     class_weights = class_weights.reshape(1, -1)
     per_image = jnp.sum(class_weights * (bce_weight * entropy + rmi_weight * rmi), axis=-1)
     loss = per_image if mix.reduction == "none" else jnp.mean(per_image)
-    if not mix.has_aux:
+    if terms is None or not mix.has_aux:
         return loss
     varies = terms.entropy > 0
     images = jnp.sum(varies, axis=0)
@@ -305,6 +310,11 @@ def _objective(
         images,
     )
     return loss, jax.lax.stop_gradient(aux)
+
+
+def _is_zero(weight: float | jax.Array) -> bool:
+    """Whether a weight is known to be 0; a traced one only skips the work when it runs."""
+    return isinstance(weight, int | float) and weight == 0
 
 
 def _classes_last(maps: jax.Array, axis: int, name: str) -> jax.Array:

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rmi_jax import array_checks, checks, class_maps
+from rmi_jax.image_metrics import class_image_iou, image_iou, mean_image_iou  # noqa: F401
 
 MOST_CLASSES = math.isqrt(np.iinfo(np.int32).max)  # of a matrix whose cells an int32 can number
 
@@ -46,7 +47,7 @@ def confusion_matrix(
       ValueError: for shapes that differ or have an empty axis, or a number of classes below 1 or
         above 46340.
     """
-    predictions, labels, valid = _class_maps(predictions, labels, num_classes, where)
+    predictions, labels, valid = class_maps.pair(predictions, labels, num_classes, where)
     if num_classes > MOST_CLASSES:
         raise ValueError(f"num_classes must be at most {MOST_CLASSES}, got {num_classes}")
     valid &= (predictions >= 0) & (predictions < num_classes)
@@ -112,7 +113,7 @@ def boundary_counts(
       TypeError: as `confusion_matrix`, and for a tolerance that is not a static real number.
       ValueError: as `confusion_matrix`, and for a tolerance below 1 or not finite.
     """
-    predictions, labels, valid = _class_maps(predictions, labels, num_classes, where)
+    predictions, labels, valid = class_maps.pair(predictions, labels, num_classes, where)
     tolerance = checks.static_scalar("tolerance", tolerance, least=1)
     known = ~_near(~valid, tolerance)
 
@@ -158,38 +159,6 @@ def boundary_iou(counts: jax.Array) -> jax.Array:
     """
     *_, intersection, union = _columns(counts)
     return _ratio(intersection, union)
-
-
-def _class_maps(
-    predictions: jax.Array, labels: jax.Array, num_classes: int, where: jax.Array | None
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Checks the arguments that all counts share; both maps as int32, and the valid pixels."""
-    both = {"predictions": predictions, "labels": labels}
-    for name, value in both.items():
-        array_checks.array(name, value)
-    # An axis too many is the fault of the map that has it.
-    reference = "labels" if labels.ndim <= predictions.ndim else "predictions"
-    for name, value in both.items():
-        array_checks.class_map(
-            name,
-            value,
-            both[reference].shape,
-            f"the shape of {reference}",
-            for_probabilities="for scores take jnp.argmax over the class axis",
-        )
-    if labels.ndim < 2 or 0 in labels.shape:
-        raise ValueError(
-            f"labels must have shape [batch, *spatial] without an empty axis, got {labels.shape}"
-        )
-    num_classes = checks.positive_int("num_classes", num_classes)
-    predictions, labels = (
-        class_maps.narrow(maps, num_classes).astype(jnp.int32) for maps in (predictions, labels)
-    )
-    valid = (labels >= 0) & (labels < num_classes)
-    if where is None:
-        return predictions, labels, valid
-    array_checks.mask("where", where, labels.shape)
-    return predictions, labels, valid & where
 
 
 def _near(mask: jax.Array, distance: float) -> jax.Array:

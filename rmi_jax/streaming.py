@@ -98,7 +98,8 @@ def _gradient_matrix(
         if isinstance(value, SymbolicZero):
             value = gaussian.zeros_from(slope.T)
         per_slot = jnp.take_along_axis(value.T, slots.classes, axis=0)
-        per_slot = jnp.where(slots.varies, per_slot * (regions.thinning / regions.dim), 0)
+        per_slot = per_slot * (regions.thinning / regions.dim)
+        per_slot = jnp.where(slots.varies, per_slot, 0)
         return per_slot[..., None, None]
 
     # With G = L22^-1 [-W, I], the gradient of X = [P; Y] is G' G X / d.
@@ -127,7 +128,7 @@ def _add_gradients(
     def pulled(k, p, y):
         maps = centred(p, y, Centring(*(c[k] for c in fit.centring)))
         change = jax.tree.map(lambda m: m[k], fit.change)
-        return pull_back(maps, view.sweep, matrices[k], fit.mean[k], change)
+        return pull_back(maps, view.sweep, matrices[k], fit.mean[k], fit.mean_z[k], change)
 
     def visit(k, grads):
         inputs, targets, log_total = grads
