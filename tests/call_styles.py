@@ -21,6 +21,7 @@ LABELS = (MAPS[..., 1] > MAPS[..., 0]).astype("int32")
 MASK = RNG.uniform(size=SHAPE[:-1]) > 0.2
 WEIGHTS = np.where(MASK, RNG.uniform(0.5, 1, MASK.shape), 0).astype("float32")
 MATRIX = np.array([[50, 2], [3, 89]], "int32")
+IOUS = np.array([[0.5, 1.0], [np.nan, 0.25], [np.nan, np.nan]], "float32")
 BOUNDARIES = np.array([[4, 6, 3, 5, 2, 9], [4, 4, 4, 4, 7, 7]], "int32")
 
 TERM = {
@@ -52,6 +53,9 @@ FUNCTIONS = {
     "metrics.iou": ({"matrix": MATRIX}, {}),
     "metrics.mean_iou": ({"matrix": MATRIX}, {}),
     "metrics.dice": ({"matrix": MATRIX}, {}),
+    "metrics.image_iou": (CLASSES, TWO),
+    "metrics.mean_image_iou": ({"ious": IOUS}, {"worst": 0.5}),
+    "metrics.class_image_iou": ({"ious": IOUS}, {"worst": 0.5}),
     "metrics.boundary_counts": (CLASSES, {**TWO, "tolerance": 1}),
     "metrics.boundary_f1": ({"counts": BOUNDARIES}, {}),
     "metrics.boundary_iou": ({"counts": BOUNDARIES}, {}),
@@ -60,7 +64,7 @@ FUNCTIONS = {
 STATIC = {"activation", "axis", "axis_name", "dilation", "downsampling", "factor", "has_aux"}
 STATIC |= {"ignored", "implementation", "method", "normalize", "num_classes", "reduction"}
 STATIC |= {"region_size", "region_stride", "spatial_axis_name", "stride", "tolerance", "zero_floor"}
-STATIC |= {"transition_steps", "warmup_steps"}
+STATIC |= {"transition_steps", "warmup_steps", "worst"}
 
 LISTS = ("class_weights", "scale_weights")
 
