@@ -111,9 +111,9 @@ def plot(results: dict, name: str, folder: pathlib.Path) -> None:
 
 def main() -> None:
     path = pathlib.Path(sys.argv[1])
-    results = json.loads(path.read_text())
+    results = json.loads(path.read_text(encoding="utf-8"))
     markdown = table(results)
-    path.with_suffix(".md").write_text(markdown)
+    path.with_suffix(".md").write_text(markdown, encoding="utf-8")
     print(markdown)
     for name in PLOTS:
         plot(results, name, ROOT / "docs" / "images")

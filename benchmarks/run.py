@@ -18,6 +18,7 @@ import select
 import statistics
 import subprocess
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.cases import ACCELERATOR_ONLY, CASES, Case
@@ -93,20 +94,21 @@ def measure(name: str, case: Case, repeats: int, peer: bool) -> dict[str, Any]:
                     run(contestant, what, keep=turn > 0)
     for worker in workers.values():
         worker.close()
-    return {"case": case._asdict(), **_provenance(), "contestants": results}
+    return {"case": case._asdict(), **provenance(PACKAGES), "contestants": results}
 
 
 def _times(result: dict[str, Any], what: str) -> list[float]:
     return result.get(what, {}).get("seconds", [])
 
 
-def _provenance() -> dict[str, Any]:
+def provenance(packages: Sequence[str]) -> dict[str, Any]:
+    """Date, commit and versions of what was measured."""
     root = pathlib.Path(__file__).parents[1]
     git = ["git", "-C", str(root)]
     commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True).stdout
     changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", "rmi_jax"]).returncode != 0
     versions = {"python": platform.python_version()}
-    for package in PACKAGES:
+    for package in packages:
         try:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
@@ -144,12 +146,12 @@ def main() -> None:
 
     results = {"device": device, "cases": {}}
     if args.output.exists():
-        results = json.loads(args.output.read_text())
+        results = json.loads(args.output.read_text(encoding="utf-8"))
     for name in args.cases:
         result = measure(name, CASES[name], args.repeats, args.peer)
         results["cases"][name] = result
         args.output.parent.mkdir(parents=True, exist_ok=True)
-        args.output.write_text(json.dumps(results, indent=1) + "\n")
+        args.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         print(f"\n{name} {CASES[name]}")
         for contestant, entry in result["contestants"].items():
             parts = [f"{contestant:20s}"]

@@ -15,7 +15,9 @@ from benchmarks.contestants import CONTESTANTS
 
 def kernel_bytes(file: str, field: str) -> int:
     """A line of Linux's reports such as ``VmHWM:  123 kB``."""
-    fields = dict(line.split(":") for line in pathlib.Path(file).read_text().splitlines())
+    fields = dict(
+        line.split(":") for line in pathlib.Path(file).read_text(encoding="utf-8").splitlines()
+    )
     return 1024 * int(fields[field].split()[0])
 
 
@@ -30,7 +32,7 @@ def peak() -> int:
 
 def forget_peak() -> None:
     """The compiler's memory, or the interpreter's, is not the contestant's."""
-    pathlib.Path("/proc/self/clear_refs").write_text("5")
+    pathlib.Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
 
 
 def answer(line: dict) -> None:

@@ -226,7 +226,7 @@ def main(
     draw(maps, record["softmax-rmi-1"]["shares"], data, tile, picture)
     shares.parent.mkdir(parents=True, exist_ok=True)
     record.update(study.circumstances({"steps": share_steps, "seed": seeds[0]}))
-    shares.write_text(json.dumps(record, indent=1) + "\n")
+    shares.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     chosen = {name: objectives(steps)[name] for name in losses}
     study.fill(results, ["water"], seeds, chosen, steps=steps)
     report(results, steps)

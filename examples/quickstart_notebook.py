@@ -49,7 +49,7 @@ if os.environ.get("RMI_JAX_NOTEBOOK_INSTALL", "yes") == "yes":
         missing = [n for n in needed if not there[n]]
         with tempfile.TemporaryDirectory() as folder:
             constraint = Path(folder, "kept_versions.txt")
-            constraint.write_text(kept)
+            constraint.write_text(kept, encoding="utf-8")
             subprocess.run([*pip, "--constraint", str(constraint), *missing], check=True)
 
 sys.path.insert(0, str(checkout / "examples"))  # for the data and the network

@@ -44,6 +44,7 @@ class Selection(NamedTuple):
     pictures: np.ndarray  # uint8 [N, 128, 128, 3]
     labels: np.ndarray  # uint8 [N, 128, 128], 255 is ignored
     is_test: np.ndarray  # bool [N]
+    columns: np.ndarray  # int [N], where on the grid of tiles, from west to east
 
 
 def select(task: TaskName, folder: Path = Path(__file__).parent / "data") -> Selection:
@@ -67,12 +68,13 @@ def select(task: TaskName, folder: Path = Path(__file__).parent / "data") -> Sel
     else:
         kept = share((labels != 0) & (labels != IGNORED)) >= 0.3
     is_test = np.arange(kept.sum()) % 4 == 3
-    return Selection(classes, colours, pictures[kept], labels[kept], is_test)
+    columns = np.flatnonzero(kept) % (5400 // TILE)
+    return Selection(classes, colours, pictures[kept], labels[kept], is_test, columns)
 
 
 def load(task: TaskName, folder: Path = Path(__file__).parent / "data") -> Data:
     """The selected tiles, normalized."""
-    classes, colours, pictures, labels, is_test = select(task, folder)
+    classes, colours, pictures, labels, is_test, _ = select(task, folder)
     labels = labels.astype(np.int32)
     mean = pictures[~is_test].mean(axis=(0, 1, 2))
     std = pictures[~is_test].std(axis=(0, 1, 2))

@@ -151,8 +151,8 @@ def main(
         **study.circumstances({"steps": jitter_steps, "seed": seeds[0], "crop": CROP}),
     }
     measured.parent.mkdir(parents=True, exist_ok=True)
-    measured.write_text(json.dumps(record, indent=1) + "\n")
-    print(measured.read_text())
+    measured.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    print(measured.read_text(encoding="utf-8"))
     settings = objectives(steps)
     chosen = {name: settings[name] for name in losses or settings}
     study.fill(results, ["water"], seeds, chosen, steps=steps)

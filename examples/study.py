@@ -131,7 +131,9 @@ def circumstances(options: Mapping[str, Any]) -> dict[str, Any]:
 def append(record: dict, results: Path) -> None:
     results.parent.mkdir(parents=True, exist_ok=True)
     torn = results.exists() and not results.read_bytes().endswith(b"\n")
-    with results.open("a") as file:  # a torn line, from a run that was stopped, gets its own line
+    with results.open(
+        "a", encoding="utf-8"
+    ) as file:  # a torn line, from a run that was stopped, gets its own line
         file.write("\n" * (torn and results.stat().st_size > 0) + json.dumps(record) + "\n")
 
 

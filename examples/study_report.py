@@ -33,7 +33,7 @@ def headless() -> None:
 def read(results: Path) -> list[dict]:
     """The runs in the file; a line that a stopped run left half written is passed over."""
     runs = []
-    for line in results.read_text().splitlines() if results.exists() else []:
+    for line in results.read_text(encoding="utf-8").splitlines() if results.exists() else []:
         try:
             runs.append(json.loads(line))
         except json.JSONDecodeError:

@@ -5,14 +5,14 @@
 `--help` lists all options, `README.md` beside this file has settings for public benchmarks.
 """
 
+import io
 import os
 import sys
 
 import matplotlib
-from segmentation import config, hosts, loop
+from segmentation import config, hosts, loop, ownership, preflight
 from segmentation.check import check_data
-from segmentation.dataset import BadData
-from segmentation.layouts import open_dataset
+from segmentation.problems import BadData
 
 
 def main(arguments: list[str]) -> None:
@@ -25,7 +25,7 @@ def main(arguments: list[str]) -> None:
         if hosts.is_first():
             print(config.to_yaml(options), flush=True)
         loop.run(options)
-    except (BadData, loop.Stopped) as error:
+    except (BadData, loop.Stopped, ownership.Busy) as error:
         sys.stdout.flush()
         print(f"\n{error}", file=sys.stderr, flush=True)
         # At once: not with the errors of a background thread that cannot write either, and not
@@ -37,16 +37,22 @@ def main(arguments: list[str]) -> None:
 
 
 def check(options: config.Config) -> None:
-    problems = []
+    problems, datasets = [], {}
     for split in dict.fromkeys((options.train_split, options.eval_split)):
-        dataset = open_dataset(options.data, options.root, split, table=options.table)
+        dataset = preflight.opened(options, split)
+        datasets[split] = dataset
         found = check_data(dataset)
         print(f"{split}: {len(dataset)} pictures, {len(found)} with problems")
+        print(*dataset.left_out, sep="\n", end="\n" if dataset.left_out else "")
         problems += found
     if problems:
         raise BadData("\n".join(problems))
+    preflight.check_data(options, datasets)
 
 
 if __name__ == "__main__":
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names in any script, on any terminal
     matplotlib.use("agg")
+    sys.stdout.reconfigure(errors="backslashreplace")  # names in any script, on any terminal
     main(sys.argv[1:])

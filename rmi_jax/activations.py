@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from rmi_jax.class_maps import one_hot
+
 
 @jax.custom_jvp
 def sigmoid(logits: jax.Array) -> jax.Array:
@@ -79,8 +81,7 @@ def _softmax_jvp(primals, tangents):
     (logits,), (tangent,) = primals, tangents
     probs = softmax(logits)
     # Softmax ignores a shift of all logits: measured from the winner, only small terms are summed.
-    classes = jnp.arange(logits.shape[-1])
-    winner = classes == jnp.argmax(logits, axis=-1, keepdims=True)
+    winner = one_hot(jnp.argmax(logits, axis=-1), logits.shape[-1])
     tangent = tangent - jnp.sum(jnp.where(winner, tangent, 0), axis=-1, keepdims=True)
     return probs, probs * (tangent - jnp.sum(probs * tangent, axis=-1, keepdims=True))
 

@@ -71,12 +71,10 @@ def scalar(name: str, value, *, least: float = 0, most: float = LARGEST) -> None
             raise ValueError(
                 f"{name} must be a real scalar, got {value.dtype} of shape {value.shape}"
             )
-        if isinstance(value, Tracer):
-            return
     elif isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a real number, got {_describe(value)}")
-    number = float(value)
-    if not least <= number <= most:
+    number = array_checks.concrete_scalar(value)
+    if number is not None and not least <= number <= most:
         bound = f"at least {least}" if least else "not negative"
         if most < LARGEST and number > most:
             raise ValueError(f"{name} must be at most {most:g}, got {number}")
@@ -98,6 +96,8 @@ def vector(name: str, value, length: int, meaning: str) -> None:
     if isinstance(value, str) or not isinstance(value, kinds):
         raise TypeError(f"{name} must be an array of real weights, got {_describe(value)}")
     array_checks.unmasked(name, value)
+    if isinstance(value, Sequence) and any(isinstance(entry, Tracer) for entry in value):
+        value = jnp.stack([jnp.asarray(entry) for entry in value])
     weights = value if isinstance(value, jax.Array) else np.asarray(value)
     if not array_checks.is_real(weights.dtype):
         raise TypeError(f"{name} must be real weights, got {weights.dtype}")

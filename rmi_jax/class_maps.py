@@ -15,16 +15,38 @@ def narrow(maps: jax.Array | np.ndarray, num_classes: int) -> jax.Array:
         clip = np.clip if isinstance(maps, np.ndarray) else jnp.clip
         return jnp.asarray(clip(maps, lowest, num_classes), jnp.int32)
     # An 8-bit label cannot be compared with a class count above its range.
-    return jnp.asarray(maps, jnp.promote_types(maps.dtype, jnp.int16))
+    fits = np.can_cast(maps.dtype, np.int16) and num_classes <= np.iinfo(np.int16).max
+    return jnp.asarray(maps, jnp.int16 if fits else jnp.int32)
+
+
+def is_class(labels: jax.Array, classes: jax.Array) -> jax.Array:
+    """``labels == classes`` for integers of any width and arrays of the same number of axes."""
+    return labels.astype(jnp.int32) == classes.astype(jnp.int32)
+
+
+def one_hot(labels: jax.Array, num_classes: int) -> jax.Array:
+    """Boolean ``[..., C]``: whether the label is that class."""
+    shape = (1,) * labels.ndim + (num_classes,)
+    return is_class(labels[..., None], jnp.arange(num_classes).reshape(shape))
 
 
 def pair(
     predictions: jax.Array, labels: jax.Array, num_classes: int, where: jax.Array | None
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Checks the arguments that all counts share; both maps as int32, and the valid pixels."""
-    for name, value in (("predictions", predictions), ("labels", labels)):
-        array_checks.integers(name, value, "for scores take jnp.argmax over the class axis")
-    array_checks.shape("predictions", predictions, labels.shape, "the shape of labels")
+    both = {"predictions": predictions, "labels": labels}
+    for name, value in both.items():
+        array_checks.array(name, value)
+    # An axis too many is the fault of the map that has it.
+    reference = "labels" if labels.ndim <= predictions.ndim else "predictions"
+    for name, value in both.items():
+        array_checks.class_map(
+            name,
+            value,
+            both[reference].shape,
+            f"the shape of {reference}",
+            for_probabilities="for scores take jnp.argmax over the class axis",
+        )
     if labels.ndim < 2 or 0 in labels.shape:
         raise ValueError(
             f"labels must have shape [batch, *spatial] without an empty axis, got {labels.shape}"

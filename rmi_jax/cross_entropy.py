@@ -9,6 +9,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from rmi_jax.activations import log_total, normalized, sigmoid, softplus
+from rmi_jax.class_maps import one_hot
+from rmi_jax.dtypes import compute_dtype
 from rmi_jax.slots import class_sums
 
 
@@ -33,7 +35,7 @@ def cross_entropy(
     Returns:
       ``[B, C]``: its sum over classes, averaged over the images, is the paper's scalar.
     """
-    dtype = jnp.promote_types(logits.dtype, jnp.float32)
+    dtype = compute_dtype(logits.dtype)
     logits = logits.astype(dtype)
     if weights is None:
         weights = jnp.ones(logits.shape[:-1], dtype)
@@ -61,23 +63,30 @@ def _image_sums(maps: jax.Array, share: jax.Array) -> jax.Array:
     return jnp.sum(maps * share[..., None], axis=tuple(range(1, maps.ndim - 1)))
 
 
+def _is_label(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    return one_hot(labels, logits.shape[-1]).astype(logits.dtype)
+
+
+# For integer labels a CPU reads the logits at the labels where they are. An accelerator would pick
+# them one at a time, and is faster comparing every class with the label, in one expression.
+# The derivatives are written so too: transposed, a gather would scatter, and a sum of two terms
+# would hold two arrays of the size of the logits.
+
+
 def _at_label(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return jnp.take_along_axis(logits, labels[..., None], axis=-1, mode="clip")[..., 0]
 
 
-def _is_label(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    return labels[..., None] == jnp.arange(logits.shape[-1])
-
-
-# For integer labels the value gathers the logits at the labels. The derivatives are written in
-# one elementwise expression each: transposed, a gather would scatter, and a sum of two terms
-# would hold two arrays of the size of the logits.
-
-
 @jax.custom_jvp
 def _sigmoid_labels(logits: jax.Array, labels: jax.Array, share: jax.Array) -> jax.Array:
-    at_labels = _at_label(logits, labels) * share
-    return _image_sums(softplus(logits), share) - class_sums(at_labels, labels, logits.shape[-1])
+    def gather(logits, labels, share):
+        at_labels = class_sums(_at_label(logits, labels) * share, labels, logits.shape[-1])
+        return _image_sums(softplus(logits), share) - at_labels
+
+    def compare(logits, labels, share):  # softplus(l) - l = softplus(-l)
+        return _image_sums(softplus(jnp.where(_is_label(logits, labels), -logits, logits)), share)
+
+    return lax.platform_dependent(logits, labels, share, cpu=gather, default=compare)
 
 
 @_sigmoid_labels.defjvp
@@ -89,9 +98,16 @@ def _sigmoid_labels_jvp(primals, tangents):
 
 @jax.custom_jvp
 def _softmax_labels(logits: jax.Array, labels: jax.Array, share: jax.Array) -> jax.Array:
-    largest, rest = log_total(logits)
-    losses = rest - (_at_label(logits, labels) - largest)
-    return class_sums(losses * share, labels, logits.shape[-1])
+    def gather(logits, labels, share, largest, rest):
+        losses = rest - (_at_label(logits, labels) - largest)
+        return class_sums(losses * share, labels, logits.shape[-1])
+
+    def compare(logits, labels, share, largest, rest):
+        losses = rest[..., None] - (logits - largest[..., None])
+        return _image_sums(jnp.where(_is_label(logits, labels), losses, 0), share)
+
+    total = log_total(logits)
+    return lax.platform_dependent(logits, labels, share, *total, cpu=gather, default=compare)
 
 
 @_softmax_labels.defjvp

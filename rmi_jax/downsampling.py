@@ -10,6 +10,7 @@ import numpy as np
 from jax import lax
 
 from rmi_jax import array_checks, checks
+from rmi_jax.dtypes import compute_dtype
 
 METHODS = ("avg", "max", "interpolate", "nearest")
 
@@ -104,7 +105,7 @@ def _windows(maps: jax.Array, axis: int, factor: int, fill: float) -> jax.Array:
 def _avg(maps: jax.Array, factors: tuple[int, ...]) -> jax.Array:
     # A windowed sum, because compilers fuse what computes the maps into it, ...
     sums = lax.reduce_window(
-        maps.astype(jnp.promote_types(maps.dtype, jnp.float32)),
+        maps.astype(compute_dtype(maps.dtype)),
         0.0,
         lax.add,
         (1, *factors, 1),

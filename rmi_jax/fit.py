@@ -22,8 +22,9 @@ from rmi_jax.planes import View, make_view, read_planes
 from rmi_jax.slots import Slots, by_class, make_slots
 from rmi_jax.strips import Change, Moments, moments
 
-# If a pivot is below one part in this of its diagonal entry, a further pass is run.
-_CANCELLATION = 10.0
+# A further pass is run where the variance inflation factor of a row is larger than this. The value
+# is off by some 1e-7 nats times that factor, the gradient by as much of its bound.
+_INFLATION = 100.0
 _MOST_PASSES = 4  # three are enough for everything that the tests search
 
 
@@ -31,8 +32,9 @@ class Fit(NamedTuple):
     """The regression of truth on prediction, ``[C, B, ...]``; all that the backward pass needs."""
 
     centring: Centring
-    change: Change  # C: what the last pass measures is z = C [P; D]
+    change: Change  # C: what the last pass measures is z = C ([P; D] - mean)
     mean: jax.Array  # [C, B, 2d] mean of the columns [P; D]
+    mean_z: jax.Array  # [C, B, 2d] that of C ([P; D] - mean) as it is rounded
     residual: jax.Array  # [C, B, d, 2d] takes z to L22^-1 (Y - W P), with L22 of M + alpha I
     chol_y: jax.Array  # [C, B, d, d] of Y Y' + alpha I
     cells: tuple[jax.Array, jax.Array] | None  # [C, B, *cells] of p and y, where they are kept
@@ -44,6 +46,7 @@ class Pass(NamedTuple):
     passes: jax.Array  # so far
     again: jax.Array  # [C, B] whether a further one is asked for
     change: jax.Array  # [C, B, 2d, 2d] C
+    mean_z: jax.Array  # [C, B, 2d]
     whitening: Whitening
 
 
@@ -88,9 +91,14 @@ def fit(
     identity = gaussian.identity_from(scatter)
     itself = gaussian.congruent(gaussian.of_itself(identity, centre.slope), truth)
     first = gaussian.whiten(scatter, itself, identity, centre.slope, prior)
-    again = slots.varies & (first.cancellation > _CANCELLATION)
+    again = slots.varies & (first.inflation > _INFLATION)
     last = _further_passes(
-        view, slots, centre, mean, prior, Pass(jnp.int32(1), again, identity, first)
+        view,
+        slots,
+        centre,
+        mean,
+        prior,
+        Pass(jnp.int32(1), again, identity, gaussian.zeros_from(mean), first),
     )
 
     chol_y = gaussian.cholesky(gaussian.with_jitter(truth, prior.jitter), prior.jitter)
@@ -108,7 +116,8 @@ def fit(
         centre,
         Change(last.change, wanted),
         mean,
-        gaussian.residual(last.whitening),
+        last.mean_z,
+        jnp.split(last.whitening.inverse, 2, axis=-2)[1],
         chol_y,
         cells,
     )
@@ -126,7 +135,7 @@ def _further_passes(
     def repeat(last):
         asked = jnp.any(last.again, axis=1)
         order = jnp.argsort(~asked, stable=True)
-        change = _where(last.again, last.whitening.inverse, last.change)
+        change = _where(last.again, last.whitening.change, last.change)
         mirrored = gaussian.of_itself(change, centre.slope)
 
         def visit(k):
@@ -142,16 +151,16 @@ def _further_passes(
             return moments(centred(p, y, one), view.sweep, columns)
 
         sums, of_truth = each_slot(view.maps, jnp.sum(asked), visit, order)
-        _, scatter = _scatter(sums, view)
+        mean_z, scatter = _scatter(sums, view)
         _, itself = _scatter(of_truth, view)
         found = gaussian.whiten(scatter, itself, change, centre.slope, prior)
-        again = last.again & (found.cancellation > _CANCELLATION)
+        again = last.again & (found.inflation > _INFLATION)
         kept = jax.tree.map(
             lambda new, old: _where(last.again, new, old),
-            found,
-            last.whitening,
+            (mean_z, found),
+            (last.mean_z, last.whitening),
         )
-        return Pass(last.passes + 1, again, change, kept)
+        return Pass(last.passes + 1, again, change, *kept)
 
     return lax.while_loop(unfinished, repeat, first)
 
@@ -161,7 +170,7 @@ def _scatter(sums: Moments, view: View) -> tuple[jax.Array, jax.Array]:
     weights, regions = view.sweep.weights, view.scale.regions
     total = jnp.sum(weights, axis=tuple(range(1, weights.ndim)))[:, None]
     total, sums = summed((total, sums), view.scale.halo)
-    mean = sums.first / jnp.where(total > 0, total, 1)
+    mean = sums.first / jnp.where(total > 0, total, 1)[None]
     scatter = sums.second - sums.first[..., :, None] * mean[..., None, :]
     return mean, regions.thinning * scatter
 

@@ -132,8 +132,13 @@ def rmi_loss(
       <https://arxiv.org/abs/1910.12037>`_, NeurIPS 2019, eq. 13-16.
     """
     logits = _classes_last(logits, axis, "logits")
-    array_checks.integers("labels", labels, "for maps of class probabilities use soft_rmi_loss")
-    array_checks.shape("labels", labels, logits.shape[:-1], "logits without the class axis")
+    array_checks.class_map(
+        "labels",
+        labels,
+        logits.shape[:-1],
+        "logits without the class axis",
+        for_probabilities="for maps of class probabilities use soft_rmi_loss",
+    )
     if logits.shape[-1] < 2:
         raise ValueError(
             f"logits must have at least 2 classes for integer labels, got {logits.shape[-1]}; "
@@ -142,7 +147,8 @@ def rmi_loss(
     labels = class_maps.narrow(labels, logits.shape[-1])
     valid = (labels >= 0) & (labels < logits.shape[-1])
     weights = pixel_weights(where, logits)
-    weights = valid.astype(compute_dtype(logits.dtype)) if weights is None else valid * weights
+    dtype = compute_dtype(logits.dtype)
+    weights = valid.astype(dtype) if weights is None else jnp.where(valid, weights, 0)
     checks.one_of("activation", activation, ("sigmoid", "softmax"))
     options = read(
         logits.shape,
@@ -230,9 +236,9 @@ def soft_rmi_loss(
       ValueError: if shapes do not match, an option is out of range, or targets leave [0, 1].
     """
     logits = _classes_last(logits, axis, "logits")
-    targets = _classes_last(targets, axis, "targets")
+    given, targets = targets, _classes_last(targets, axis, "targets")
     array_checks.shape("targets", targets, logits.shape, "the shape of logits")
-    array_checks.unit_interval("targets", targets)
+    array_checks.unit_interval("targets", given)  # under `jit`, what is made of it is unknown
     targets = targets.astype(compute_dtype(logits.dtype))
     if activation == "softmax" and logits.shape[-1] == 1:
         raise ValueError("logits have 1 class, where softmax is constant; use activation='sigmoid'")
@@ -270,24 +276,31 @@ def _objective(
     weights_of_parts = part_weights(mix, logits.shape[-1])
     bce_weight, rmi_weight, class_weights = (jnp.asarray(w, dtype) for w in weights_of_parts)
     activation = options.scales[0].activation
-    if isinstance(mix.bce_weight, int | float) and mix.bce_weight == 0 and not mix.has_aux:
+    # What is not asked for is left out of the program, but for one of the two.
+    leave_out = [not mix.has_aux and _is_zero(weight) for weight in weights_of_parts[:2]]
+    if leave_out[0]:
         entropy = jnp.zeros((), dtype)
     else:
         axis_names = mix.axis_name, options.spatial_axis_name
         entropy = cross_entropy(logits, targets, weights, activation, *axis_names)
-    active = mix.has_aux or rmi_weight != 0
-    terms = region_terms(logits, targets, weights, options, active)
-    rmi = terms.information if mix.zero_floor else terms.information + floor(options)
+    if leave_out == [False, True]:
+        terms, rmi = None, jnp.zeros((), dtype)
+    else:
+        active = mix.has_aux or rmi_weight != 0
+        terms = region_terms(logits, targets, weights, options, active)
+        rmi = terms.information if mix.zero_floor else terms.information + floor(options)
 
+    class_weights = class_weights.reshape(1, -1)
     per_image = jnp.sum(class_weights * (bce_weight * entropy + rmi_weight * rmi), axis=-1)
     loss = per_image if mix.reduction == "none" else jnp.mean(per_image)
-    if not mix.has_aux:
+    if terms is None or not mix.has_aux:
         return loss
     varies = terms.entropy > 0
     images = jnp.sum(varies, axis=0)
 
     def over_images(values):
-        return jnp.sum(jnp.where(varies, values, 0), axis=0) / jnp.maximum(images, 1)
+        total = jnp.sum(jnp.where(varies, values, 0), axis=0)
+        return total / jnp.maximum(images, 1).astype(dtype)
 
     aux = LossParts(
         jnp.mean(entropy, axis=0),
@@ -297,6 +310,11 @@ def _objective(
         images,
     )
     return loss, jax.lax.stop_gradient(aux)
+
+
+def _is_zero(weight: float | jax.Array) -> bool:
+    """Whether a weight is known to be 0; a traced one only skips the work when it runs."""
+    return isinstance(weight, int | float) and weight == 0
 
 
 def _classes_last(maps: jax.Array, axis: int, name: str) -> jax.Array:

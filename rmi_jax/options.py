@@ -11,6 +11,7 @@ from jax import lax
 
 from rmi_jax import array_checks, checks, halo, patches, streaming
 from rmi_jax.downsampling import cell_counts
+from rmi_jax.dtypes import compute_dtype
 from rmi_jax.gaussian import Prior, Terms
 from rmi_jax.geometry import Maps, Regions, Scale
 
@@ -134,11 +135,6 @@ def pixel_weights(where: jax.Array | None, maps: jax.Array) -> jax.Array | None:
         return None
     array_checks.pixel_weights("where", where, maps.shape[:-1])
     return lax.stop_gradient(jnp.asarray(where, compute_dtype(maps.dtype)))
-
-
-def compute_dtype(dtype: jnp.dtype) -> jnp.dtype:
-    """Statistics are float64 for float64 input and float32 for everything else."""
-    return jnp.promote_types(dtype, jnp.float32)
 
 
 def _factors(factor: Factor, ndim: int) -> list[tuple[int, ...]]:

@@ -81,7 +81,7 @@ def _pair_terms(
 
     identity = jnp.eye(2 * regions.dim, dtype=p.dtype)
     change = lax.fori_loop(
-        0, _FURTHER_PASSES, lambda _, change: whiten(change, *constants).inverse, identity
+        0, _FURTHER_PASSES, lambda _, change: whiten(change, *constants).change, identity
     )
     found = gaussian.information(whiten(change, errors, y))
     plain = whiten(identity, *constants, prior._replace(anchor=jnp.zeros_like(prior.anchor)))
@@ -97,7 +97,7 @@ def _pair_terms(
 def _centred_rows(rows: jax.Array, weights: jax.Array, scale: Scale) -> jax.Array:
     total = summed(jnp.sum(weights), scale.halo)
     share = weights / jnp.where(total > 0, total, 1)
-    return rows - summed(jnp.sum(share[:, None] * rows, axis=0), scale.halo)
+    return rows - summed(jnp.sum(share[:, None] * rows, axis=0, keepdims=True), scale.halo)
 
 
 def _centred(maps: jax.Array, weights: jax.Array, scale: Scale) -> jax.Array:

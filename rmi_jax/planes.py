@@ -10,6 +10,7 @@ from jax import lax
 
 from rmi_jax.activations import LogTotal, normalized, sigmoid
 from rmi_jax.cells import cell_probs, cell_targets, cell_weights, position_weights, shift_grid
+from rmi_jax.class_maps import is_class
 from rmi_jax.downsampling import cell_counts
 from rmi_jax.geometry import Maps, Scale
 from rmi_jax.halo import owned
@@ -66,7 +67,7 @@ def read_planes(view: View, classes: jax.Array) -> Planes:
 
     p, pull_probs = jax.vjp(probs, take_class(maps.inputs, classes).astype(dtype), log_total)
     if maps.targets.ndim < maps.inputs.ndim:
-        plane = maps.targets == classes.reshape(-1, *[1] * (maps.targets.ndim - 1))
+        plane = is_class(maps.targets, classes.reshape(-1, *[1] * (maps.targets.ndim - 1)))
     else:
         plane = take_class(maps.targets, classes)
     y, pull_targets = jax.vjp(targets, plane.astype(dtype))
@@ -105,11 +106,12 @@ def take_class(maps: jax.Array, classes: jax.Array) -> jax.Array:
     return jax.vmap(lambda m, c: lax.dynamic_index_in_dim(m, c, -1, keepdims=False))(maps, classes)
 
 
-def add_class(maps: jax.Array, classes: jax.Array, planes: jax.Array) -> jax.Array:
-    """Adds ``[B, *S]`` to ``maps[b, ..., classes[b]]``."""
+def put_class(maps: jax.Array, classes: jax.Array, planes: jax.Array, *, add: bool) -> jax.Array:
+    """Writes ``[B, *S]`` to ``maps[b, ..., classes[b]]``, or adds it to what is there."""
 
-    def add(image, c, plane):
-        plane += lax.dynamic_index_in_dim(image, c, -1, keepdims=False)
+    def put(image, c, plane):
+        if add:
+            plane += lax.dynamic_index_in_dim(image, c, -1, keepdims=False)
         return lax.dynamic_update_index_in_dim(image, plane, c, -1)
 
-    return jax.vmap(add)(maps, classes, planes.astype(maps.dtype))
+    return jax.vmap(put)(maps, classes, planes.astype(maps.dtype))

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from rmi_jax.class_maps import one_hot
 from rmi_jax.geometry import Maps, Scale
 from rmi_jax.halo import largest, summed
 
@@ -49,8 +50,9 @@ def _labels_vary(labels, used, classes, scale):
     # Rows that two devices have count twice, which changes no answer.
     counts = summed(class_sums(used.astype(jnp.int32), labels, classes), scale.halo)
     # Authors' way: padding and ignored pixels are zeros, so that only an absent class is constant.
-    total = jnp.inf if scale.ignored == "zero" else jnp.sum(counts, axis=1, keepdims=True)
-    return (counts > 0) & (counts < total)
+    if scale.ignored == "zero":
+        return counts > 0
+    return (counts > 0) & (counts < jnp.sum(counts, axis=1, keepdims=True))
 
 
 def _targets_vary(targets, used, scale):
@@ -75,7 +77,7 @@ def class_sums(values: jax.Array, labels: jax.Array, classes: int) -> jax.Array:
         )
 
     def compare(values, labels):
-        is_label = labels[..., None] == jnp.arange(classes)
+        is_label = one_hot(labels, classes)
         axes = tuple(range(1, labels.ndim))
         masked = jnp.where(is_label, values[..., None], 0)
         return jnp.sum(masked, axis=axes, dtype=values.dtype)

@@ -1,26 +1,35 @@
 """One class of every image, swept in strips of rows: region statistics and their gradient.
 
 Region vectors are never stored. A strip holds a few rows of them, in the orthonormal basis of
-`regions.dct_matrix`, and is small enough to stay in cache on a CPU. Its columns are ``z``, the
-components of the region in each of the maps.
+`regions.dct_matrix`. Its columns are ``z``, the components of the region in each of the maps.
+
+How a strip is handled is chosen where the program is lowered, for the platform that runs it. A CPU
+wants strips that stay in cache, and to leave out weights that are all 1. On an accelerator every
+choice is a wait for the host or a copy of the columns, so weights always multiply; columns of ones
+give the sums of the others in the same product; and the last axis is padded to a width that
+matrix units like.
 """
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from rmi_jax.components import components
 from rmi_jax.geometry import Regions
 from rmi_jax.loops import zeros_like_images
-from rmi_jax.regions import dct_matrix
 
-# Bytes of region vectors in flight. A CPU wants them in its second-level cache; an accelerator
-# wants every core busy, in a fraction of its memory.
-_STRIP_BYTES = {"cpu": 2 << 20}
-_STRIP_BYTES_ACCELERATOR = 256 << 20
+# Bytes of region vectors in flight. A CPU wants them in its second-level cache, a TPU in its vector
+# memory; any other accelerator wants every core busy, in a fraction of its memory.
+_STRIP_BYTES = {"cpu": 2 << 20, "tpu": 16 << 20}
+_STRIP_BYTES_ACCELERATOR = 128 << 20
+_WIDTH = 8  # the last axis of an accelerator's strips is a multiple of this
+
+Columns = Callable[[jax.Array], tuple[jax.Array, ...]]
 
 
 class Moments(NamedTuple):
@@ -41,28 +50,23 @@ class Sweep(NamedTuple):
     """What it takes to go over the region positions of ``[B, *cells]`` maps, shared by classes."""
 
     weights: jax.Array  # weights of the positions [B, *positions]
-    rows: int  # rows of positions in a strip
-    even: jax.Array  # [strips] whether all weights of the strip are 1
+    even: jax.Array  # [a CPU's strips] whether all weights of the strip are 1
     regions: Regions
 
 
 def plan(weights: jax.Array, regions: Regions) -> Sweep:
-    """Cuts the positions into strips."""
+    """Prepares the positions."""
     batch, positions, *others = weights.shape
-    budget = _STRIP_BYTES.get(jax.default_backend(), _STRIP_BYTES_ACCELERATOR)
-    row_bytes = 2 * regions.dim * batch * math.prod(others) * weights.dtype.itemsize
-    rows = max(1, min(positions, budget // row_bytes))
+    rows = _rows("cpu", weights.shape, regions, weights.dtype)
     ones = jnp.all(weights == 1, axis=tuple(range(2, weights.ndim)))
     strips = math.ceil(positions / rows)
     padded = jnp.pad(ones, ((0, 0), (0, strips * rows - positions)))  # the last strip repeats rows
     even = jnp.all(padded.reshape(batch, strips, rows), axis=(0, 2))
-    return Sweep(weights, rows, even, regions)
+    return Sweep(weights, even, regions)
 
 
 def moments(
-    maps: jax.Array,
-    sweep: Sweep,
-    columns: Callable[[jax.Array], tuple[jax.Array, ...]] = lambda z: (z,),
+    maps: jax.Array, sweep: Sweep, columns: Columns = lambda z: (z,)
 ) -> tuple[Moments, ...]:
     """Weighted sums over all region positions.
 
@@ -71,27 +75,53 @@ def moments(
       sweep: the positions.
       columns: what is summed, each ``[B, m, n]``, as a function of ``z`` ``[B, 2d, n]``.
     """
-
-    def add(totals, z, w, weigh, *_):
-        return tuple(
-            Moments(
-                total.second + _matmul("bin,bjn->bij", weigh(x), x),
-                total.first + _matmul("bin,bn->bi", x, w),
-            )
-            for total, x in zip(totals, columns(z), strict=True)
-        )
-
-    z = jax.ShapeDtypeStruct((maps.shape[0], 2 * sweep.regions.dim, 1), maps.dtype)
+    regions = sweep.regions
+    z = jax.ShapeDtypeStruct((maps.shape[0], 2 * regions.dim, 1), maps.dtype)
     dims = [x.shape[1] for x in jax.eval_shape(columns, z)]
-    start = tuple(
-        Moments(zeros_like_images(maps, (dim, dim)), zeros_like_images(maps, (dim,)))
-        for dim in dims
-    )
-    return _fold(maps, sweep, start, add)
+
+    def cpu(maps, weights, even):
+        def add(totals, z, w, i, *_):
+            w = _flat(w[:, None])
+            return tuple(
+                Moments(
+                    total.second + _matmul("bin,bjn->bij", _weighed(x, w, even[i]), x),
+                    total.first + _matmul("bin,bn->bi", x, w[:, 0]),
+                )
+                for total, x in zip(totals, columns(_flat(z)), strict=True)
+            )
+
+        start = tuple(
+            Moments(zeros_like_images(maps, (dim, dim)), zeros_like_images(maps, (dim,)))
+            for dim in dims
+        )
+        return _fold("cpu", maps, weights, regions, start, add)
+
+    def accelerator(platform, maps, weights, _):
+        def add(totals, z, root, *_):
+            scaled = []
+            for x in columns(_flat(z)):
+                x = jnp.concatenate([x, jnp.ones_like(x[:, :1])], axis=1)
+                scaled.append(x * _flat(root[:, None]))
+            return tuple(
+                total + _matmul("bin,bjn->bij", x, x)
+                for total, x in zip(totals, scaled, strict=True)
+            )
+
+        maps, weights = _widened(maps, weights, regions)
+        start = tuple(zeros_like_images(maps, (dim + 1, dim + 1)) for dim in dims)
+        totals = _fold(platform, maps, jnp.sqrt(weights), regions, start, add, len(dims))
+        return tuple(Moments(total[:, :-1, :-1], total[:, -1, :-1]) for total in totals)
+
+    return _by_platform(cpu, accelerator, maps, sweep.weights, sweep.even)
 
 
 def pull_back(
-    maps: jax.Array, sweep: Sweep, matrix: jax.Array, mean: jax.Array, change: Change
+    maps: jax.Array,
+    sweep: Sweep,
+    matrix: jax.Array,
+    mean: jax.Array,
+    mean_z: jax.Array,
+    change: Change,
 ) -> jax.Array:
     """Gradient maps from a linear function of the region vectors, scattered back onto the cells.
 
@@ -100,80 +130,123 @@ def pull_back(
       sweep: the positions.
       matrix: ``[B, m d, 2d]``: the gradient of a region of m maps is ``matrix C (z - mean)``.
       mean: ``[B, 2d]``.
+      mean_z: ``[B, 2d]``, what rounding leaves of the mean of ``C (z - mean)``.
       change: C.
 
     Returns:
       ``[B, m, *cells]``.
     """
-    shape = (matrix.shape[1] // sweep.regions.dim, *maps.shape[2:])
-    mean = mean[..., None]
+    regions = sweep.regions
+    outputs = matrix.shape[1] // regions.dim
     # Where nothing is changed, the mean is subtracted from fewer rows after the product.
-    shift = jnp.where(change.wanted, 0, _matmul("bij,bjn->bin", matrix, mean))
+    left = jnp.where(change.wanted, mean_z, mean)[..., None]
+    shift, mean = _matmul("bij,bjn->bin", matrix, left), mean[..., None]
 
-    def components(strip):
-        return _components(strip, sweep.regions)
+    def fold(platform, maps, weights, weigh, changed):
+        def add(gradient, z, w, i, row, strip_rows):
+            z = changed(_flat(z))
+            pulled = weigh(_matmul("bij,bjn->bin", matrix, z) - shift, w, i)
+            pulled = pulled.reshape(*pulled.shape[:2], *w.shape[1:])
+            strip = lax.dynamic_slice_in_dim(gradient, row, strip_rows, 2)
+            (piece,) = jax.vjp(partial(components, regions=regions), strip)[1](pulled)
+            return lax.dynamic_update_slice_in_dim(gradient, strip + piece, row, 2)
 
-    def changed(z):
+        start = zeros_like_images(maps, (outputs, *maps.shape[2:]))
+        return _fold(platform, maps, weights, regions, start, add)
+
+    def in_basis(z):
         return _matmul("bij,bjn->bin", change.matrix, z - mean)
 
-    def add(gradient, z, _, weigh, row, strip_rows):
-        z = lax.cond(change.wanted, changed, lambda z: z, z)
-        pulled = weigh(_matmul("bij,bjn->bin", matrix, z) - shift)
-        strip = lax.dynamic_slice_in_dim(gradient, row, strip_rows, 2)
-        (piece,) = jax.vjp(components, strip)[1](pulled)
-        return lax.dynamic_update_slice_in_dim(gradient, strip + piece, row, 2)
+    def cpu(maps, weights, even):
+        def weigh(pulled, w, i):
+            return _weighed(pulled, _flat(w[:, None]), even[i])
 
-    return _fold(maps, sweep, zeros_like_images(maps, shape), add)
+        def changed(z):
+            return lax.cond(change.wanted, in_basis, lambda z: z, z)
+
+        return fold("cpu", maps, weights, weigh, changed)
+
+    def accelerator(platform, maps, weights, _):
+        def weigh(pulled, w, _):
+            return pulled * _flat(w[:, None])
+
+        wide = _widened(maps, weights, regions)
+        # Outside of the strips: a choice is a wait for the host.
+        gradient = lax.cond(
+            change.wanted,
+            lambda *wide: fold(platform, wide[0], wide[1], weigh, in_basis),
+            lambda *wide: fold(platform, wide[0], wide[1], weigh, lambda z: z),
+            *wide,
+        )
+        return lax.slice_in_dim(gradient, 0, maps.shape[-1], axis=-1)
+
+    return _by_platform(cpu, accelerator, maps, sweep.weights, sweep.even)
 
 
-def _fold(maps: jax.Array, sweep: Sweep, start: Any, add: Callable[..., Any]) -> Any:
-    """Folds ``add(carry, z, weights, weigh, first row, rows)`` over strips of positions."""
-    weights, rows, even, regions = sweep
+def _by_platform(cpu: Callable[..., Any], accelerator: Callable[..., Any], *args: Any) -> Any:
+    """Chooses where the program is lowered: a trace may be for several platforms, or exported."""
+    return lax.platform_dependent(
+        *args, cpu=cpu, tpu=partial(accelerator, "tpu"), default=partial(accelerator, "default")
+    )
+
+
+def _rows(
+    platform: str, shape: tuple[int, ...], regions: Regions, dtype: jnp.dtype, arrays: int = 1
+) -> int:
+    """Rows of a strip of positions ``[B, *positions]`` with so many arrays of columns at a time."""
+    batch, positions, *others = shape
+    budget = _STRIP_BYTES.get(platform, _STRIP_BYTES_ACCELERATOR)
+    row_bytes = arrays * 2 * regions.dim * batch * math.prod(others) * dtype.itemsize
+    rows = max(1, min(positions, budget // row_bytes))
+    # A TPU's registers hold 8 rows.
+    return rows // 8 * 8 if platform == "tpu" and 8 < rows < positions else rows
+
+
+def _widened(maps: jax.Array, weights: jax.Array, regions: Regions) -> tuple[jax.Array, jax.Array]:
+    """Pads the last axis by cells of 0, and by positions of weight 0."""
+    more = -weights.shape[-1] % _WIDTH
+    reach = regions.stride[-1] * (weights.shape[-1] + more - 1) + regions.span[-1] + 1
+
+    def pad(a, n):
+        return jnp.pad(a, [(0, 0)] * (a.ndim - 1) + [(0, n)])
+
+    return pad(maps, max(0, reach - maps.shape[-1])), pad(weights, more)
+
+
+def _fold(
+    platform: str,
+    maps: jax.Array,
+    weights: jax.Array,
+    regions: Regions,
+    start: Any,
+    add: Callable[..., Any],
+    arrays: int = 1,
+) -> Any:
+    """Folds ``add(carry, z, weights, strip, first row, rows)`` over strips of positions."""
     positions, stride = weights.shape[1], regions.stride[0]
+    rows = _rows(platform, weights.shape, regions, weights.dtype, arrays)
     reach = stride * (rows - 1) + regions.span[0] + 1
 
     def step(i, carry):
         first = jnp.minimum(i * rows, positions - rows)
         strip = lax.dynamic_slice_in_dim(maps, first * stride, reach, 2)
-        z = _components(strip, regions)
+        z = components(strip, regions)
         # The last strip is moved back to fit; what it shares with the one before counts once.
         fresh = first + jnp.arange(rows) >= i * rows
         w = lax.dynamic_slice_in_dim(weights, first, rows, 1)
-        w = jnp.where(fresh.reshape(-1, *[1] * (w.ndim - 2)), w, 0).reshape(w.shape[0], -1)
-
-        def weigh(values):
-            return lax.cond(even[i], lambda v: v, lambda v: v * w[:, None], values)
-
-        return add(carry, z, w, weigh, first * stride, reach)
+        w = jnp.where(fresh.reshape(-1, *[1] * (w.ndim - 2)), w, 0)
+        return add(carry, z, w, i, first * stride, reach)
 
     return lax.fori_loop(0, math.ceil(positions / rows), step, start)
 
 
-def _components(maps: jax.Array, regions: Regions) -> jax.Array:
-    """Components of the regions of ``[B, m, *cells]`` maps, ``[B, m d, n]``.
+def _weighed(values: jax.Array, w: jax.Array, even: jax.Array) -> jax.Array:
+    return lax.cond(even, lambda v: v, lambda v: v * w, values)
 
-    Row ``j d + i`` is component i of map j, those of the last axis varying slowest: each axis then
-    only appends to the array before it, which every compiler does well.
-    """
-    outputs = maps.shape[1]
-    for axis, (size, dilation, stride) in enumerate(zip(*regions, strict=True), start=2):
-        count = (maps.shape[axis] - (size - 1) * dilation - 1) // stride + 1
-        taps = [
-            lax.slice_in_dim(maps, start, start + (count - 1) * stride + 1, stride, axis)
-            for start in range(0, size * dilation, dilation)
-        ]
-        each = maps.shape[1] // outputs
-        rows = [
-            sum(
-                float(weight) * lax.slice_in_dim(tap, j * each, (j + 1) * each, axis=1)
-                for weight, tap in zip(row, taps, strict=True)
-                if weight
-            )
-            for j in range(outputs)
-            for row in dct_matrix(size)
-        ]
-        maps = jnp.concatenate(rows, axis=1)
-    return maps.reshape(*maps.shape[:2], -1)
+
+def _flat(columns: jax.Array) -> jax.Array:
+    """``[B, m, n]`` from ``[B, m, *positions]``."""
+    return columns.reshape(*columns.shape[:2], -1)
 
 
 def _matmul(spec: str, a: jax.Array, b: jax.Array) -> jax.Array:

@@ -98,3 +98,16 @@ def precision(request):
     wide = request.getfixturevalue("dtype") == "float64"
     with enable_x64() if wide else contextlib.nullcontext():
         yield
+
+
+@pytest.fixture
+def accelerator(monkeypatch):
+    """Takes every choice between platforms as a platform that is not named would; lists them."""
+    choices = []
+
+    def choose(*args, default, **_):
+        choices.append(default)
+        return default(*args)
+
+    monkeypatch.setattr(jax.lax, "platform_dependent", choose)
+    return choices

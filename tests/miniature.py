@@ -83,7 +83,7 @@ def save(file: Path, pixels: np.ndarray, palette: np.ndarray | None = None) -> N
 def mapped(labels: np.ndarray, values: Any, ignored: int) -> np.ndarray:
     lookup = np.full(256, ignored)
     lookup[: len(values)] = values
-    return lookup[labels].astype(np.uint8)
+    return lookup[np.asarray(labels, np.uint8)].astype(np.uint8)
 
 
 def _voc(root, split, variant, stem, image, labels, masks="SegmentationClass"):
@@ -121,7 +121,7 @@ def _cityscapes(root, split, variant, stem, image, labels):
     labels = mapped(labels, train_ids, 255)
     if variant != "labelIds":
         save(mask.with_name(f"{stem}_gtFine_labelTrainIds.png"), labels)
-    return Expected(stem, image, labels)
+    return Expected(f"{city}/{stem}", image, labels)
 
 
 def _ade20k(root, split, variant, stem, image, labels):
@@ -138,6 +138,47 @@ def _camvid(root, split, variant, stem, image, labels):
     values = [0, 1, 3, 5, 7, 9, 10]
     save(root / f"{split}annot" / f"{stem}.png", mapped(labels, values, 11))
     return Expected(stem, image, mapped(labels, values, 255))
+
+
+def _drive(root, split, variant, stem, image, labels):
+    """By numbers; training holds the splits train and val, every fourth picture being val."""
+    part = "test" if split == "test" else "training"
+    top = root / f"DRIVE/{part if variant != 'testing' else {'test': 'testing'}.get(part, part)}"
+    seen = np.ones(SIZE, bool)
+    seen[:5], seen[:, -7:] = False, False
+    save(top / f"images/{stem}_{part}.tif", image)
+    save(top / f"1st_manual/{stem}_manual1.gif", mapped(labels == 1, [0, 255], 0))
+    save(top / f"mask/{stem}_{part}_mask.gif", mapped(seen, [0, 255], 0))
+    return Expected(stem, image, np.where(seen, labels == 1, 255).astype(np.uint8))
+
+
+def drive(root: Path, variant: str = "") -> dict[str, list[Expected]]:
+    """Eight pictures to train and validate with, four to test with."""
+    pairs = crops()
+    made = {
+        f"{number:02d}": _drive(
+            root, "train" if number > 20 else "test", variant, f"{number:02d}", *pairs[n]
+        )
+        for n, number in enumerate((*range(21, 29), *range(1, 5)))
+    }
+    return {
+        "train": [made[name] for name in ("21", "22", "23", "25", "26", "27")],
+        "val": [made[name] for name in ("24", "28")],
+        "test": [made[name] for name in ("01", "02", "03", "04")],
+    }
+
+
+def isbi(root: Path, slices: int = 15) -> list[Expected]:
+    """Grey slices 0 to N, without leading zeros, and masks in which membranes are black."""
+    made = []
+    for n in range(slices):
+        image, labels = crops()[n]
+        top, membrane = root / "data/membrane/train", labels == 1
+        save(top / f"image/{n}.png", image[..., 0])
+        save(top / f"label/{n}.png", mapped(membrane, [255, 0], 0))
+        grey = np.repeat(image[..., :1], 3, axis=-1)
+        made.append(Expected(str(n), grey, membrane.astype(np.uint8)))
+    return made
 
 
 def _folder(root, split, variant, stem, image, labels):

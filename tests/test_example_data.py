@@ -11,7 +11,8 @@ from PIL import Image
 with miniature.importing_examples():
     from segmentation import catalogue, layouts
     from segmentation.check import check_data
-    from segmentation.dataset import IGNORED, BadData
+    from segmentation.dataset import IGNORED
+    from segmentation.problems import BadData
 
 pytestmark = pytest.mark.examples
 
@@ -137,13 +138,13 @@ def test_a_picture_with_wide_channels_is_refused_and_not_clipped(camvid):
     file = camvid / "train/2007_000001.png"
     Image.fromarray(np.full(miniature.SIZE, 3000, np.uint16)).save(file)
     (problem,) = _problems(camvid)
-    assert problem.startswith(f"{file}: has more than 8 bits")
+    assert problem.startswith(f"{file}: stores 16-bit grey (PNG), but a picture must be")
 
 
 def test_missing_folders_and_lists_are_named(tmp_path):
     with pytest.raises(BadData, match=r"ImageSets.Segmentation.train\.txt: there is no such file"):
         layouts.open_dataset("voc", tmp_path, "train")
-    with pytest.raises(BadData, match="no picture of the split val of cityscapes"):
+    with pytest.raises(BadData, match=r"leftImg8bit.val: there is no such folder"):
         layouts.open_dataset("cityscapes", tmp_path, "val")
     with pytest.raises(BadData, match="nowhere: there is no such folder"):
         layouts.open_dataset("voc", tmp_path / "nowhere", "train")
@@ -164,11 +165,11 @@ def test_a_listed_picture_that_is_missing_is_named_by_the_check(tmp_path):
     assert "no_such_stem.png: there is no such file" in problem
 
 
-def test_two_pictures_of_one_stem_are_refused(tmp_path):
+def test_two_pictures_of_one_name_are_refused(tmp_path):
     miniature.build("folder", tmp_path)
     file = tmp_path / "images/train/2007_000000.png"
     shutil.copy(file, file.with_suffix(".bmp"))
-    with pytest.raises(BadData, match="same stem"):
+    with pytest.raises(BadData, match="has the same name as 2007_000000"):
         layouts.open_dataset("folder", tmp_path, "train")
 
 
@@ -226,4 +227,4 @@ def test_values_in_the_table_but_a_mask_in_colour(tmp_path):
     table.write_text("[classes]\nsea = 0")
     problems = check_data(layouts.open_dataset("folder", tmp_path, "train", table=table))
     assert len(problems) == 4
-    assert "has 3 channels (mode RGB)" in problems[0]
+    assert "stores 8-bit rgb (PNG), but the table gives one value" in problems[0]

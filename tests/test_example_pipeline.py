@@ -9,7 +9,8 @@ import pytest
 with miniature.importing_examples():
     from segmentation import layouts, pipeline
     from segmentation.augment import augment, normalize
-    from segmentation.dataset import IGNORED, BadData
+    from segmentation.dataset import IGNORED
+    from segmentation.problems import BadData
 
 pytestmark = pytest.mark.examples
 

@@ -1,5 +1,6 @@
 """The full objective against the oracle, and the meaning of each option of the mix."""
 
+import functools
 import inspect
 
 import jax
@@ -279,6 +280,28 @@ def test_a_weight_may_be_scheduled_without_recompiling(implementation):
     assert len(traces) == 1
     assert_value(losses[1], (losses[0] + losses[2]) / 2, "float32")
     assert_value(losses[2], run(LOGITS, jnp.float32(0))[1].cross_entropy.sum(), "float32")
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.parametrize(("weights", "loops"), [((1.0, None), 0), ((1, 0), 0), ((0, 0), 1)])
+def test_a_static_weight_of_0_leaves_a_part_out_of_the_program(weights, loops, reduction):
+    def loss_of(logits, rmi_weight):
+        options = {"bce_weight": weights[0], "rmi_weight": rmi_weight, "reduction": reduction}
+        return rmi_jax.rmi_loss(logits, DATA.labels, **options)
+
+    static = functools.partial(loss_of, rmi_weight=weights[1])
+    assert ("while" in str(jax.make_jaxpr(static)(LOGITS))) == bool(loops)
+    if not loops:  # and the value is what a traced weight gives
+        traced = quick_jit(loss_of)(LOGITS, jnp.float32(0))
+        assert_value(quick_jit(static)(LOGITS), traced, "float32")
+
+
+@pytest.mark.parametrize("shape", [(), (2,)])
+def test_two_weights_of_0_are_a_loss_of_0(shape):
+    reduction = "none" if shape else "mean"
+    options = {"bce_weight": 0, "rmi_weight": 0, "reduction": reduction}
+    loss = quick_jit(functools.partial(rmi_jax.rmi_loss, **options))(LOGITS, DATA.labels)
+    np.testing.assert_array_equal(loss, np.zeros(shape))
 
 
 def test_mutual_information_is_symmetric_and_blind_to_scale(implementation, x64):

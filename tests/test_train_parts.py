@@ -1,9 +1,12 @@
 """The parts of `examples/train.py` one by one (`pytest -m examples`)."""
 
 import dataclasses
+import os
+import re
 import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +14,7 @@ import miniature
 import numpy as np
 import pytest
 import resnet_weights
+from conftest import quick_flags
 
 with miniature.importing_examples():
     from segmentation import (
@@ -22,7 +26,8 @@ with miniature.importing_examples():
         models,
         objective,
         optimizer,
-        step,
+        ownership,
+        ranges,
         windows,
     )  # fmt: skip
     from segmentation.models import deeplab, pretrained
@@ -134,7 +139,7 @@ def test_windows_cover_the_picture_and_overlap(size):
     assert max(np.diff(columns), default=0) <= 16 * (1 - windows.OVERLAP) + 1
 
 
-@pytest.mark.parametrize("size", [(20, 37), (9, 50)])
+@pytest.mark.parametrize("size", [(20, 37), (9, 50), (61, 37)])
 def test_sliding_windows_give_what_a_local_network_gives_at_once(size):
     image = np.random.default_rng(1).normal(size=(*size, 3)).astype(np.float32)
     local = models.Network(models.Weights({}, {}), lambda weights, images: 3 * images, None)
@@ -157,25 +162,17 @@ def test_counts_beyond_32_bits_survive_the_way_between_processes():
     np.testing.assert_array_equal(hosts.summed(counts), counts)
 
 
-@pytest.mark.usefixtures("_quick")
-def test_accumulated_gradients_equal_those_of_the_whole_batch():
-    network = models.build("unet", 3, backbone="tiny", dtype="float32", seed=0)
-    images = jax.random.normal(jax.random.key(0), (4, 16, 16, 3))
-    labels = jnp.asarray(np.random.default_rng(0).integers(0, 3, (4, 16, 16)))
-    results = []
-    for parts in (1, 2):
-        options = dataclasses.replace(SMALL, accumulate=parts)
-        state = jax.tree.map(jnp.copy, step.start(options, network))
-        state, metrics = step.make(options, network)(state, images, labels)
-        assert int(state.step) == 1
-        assert metrics.finite
-        results.append(metrics)
-    whole, cut = results
-    # The cross entropy is divided by the number of pixels + 1: a little more for two halves.
-    np.testing.assert_allclose(cut.loss, whole.loss, rtol=5e-3)
-    np.testing.assert_allclose(cut.gradient_norm, whole.gradient_norm, rtol=5e-3)
-    np.testing.assert_array_equal(cut.parts.images, whole.parts.images)
-    np.testing.assert_allclose(cut.parts.slope, whole.parts.slope, rtol=1e-3, atol=1e-5)
+def test_a_batch_in_parts_has_the_loss_and_the_gradient_of_the_whole():
+    # Alone with four devices and 64-bit types, which the quick tests of this process have not.
+    code = f"import sys; sys.path[:0] = {sys.path!r}; import accumulation; accumulation.check()"
+    environment = {
+        **os.environ, "JAX_PLATFORMS": "cpu", "JAX_ENABLE_X64": "1", "XLA_FLAGS": quick_flags(4)
+    }  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        capture_output=True, text=True, timeout=600, env=environment,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-4000:]
 
 
 def test_learning_rate_rises_and_decays_as_in_the_paper():
@@ -218,7 +215,26 @@ def test_weight_of_the_cross_entropy_follows_its_schedule():
     assert objective.bce_weight(dataclasses.replace(SMALL, loss="softmax"))(50) == 1
 
 
-def test_flags_win_over_the_file_and_mistakes_are_named(tmp_path):
+def test_every_option_of_rmi_reaches_the_loss():
+    options = dataclasses.asdict(config.Rmi(factor=(2,), bce_weight=0.25))
+    random = np.random.default_rng(0)
+    logits = jnp.asarray(random.normal(size=(1, 12, 12, 3)), jnp.float32)
+    labels = jnp.asarray(random.integers(0, 3, (1, 12, 12)))
+
+    def loss(**changes):
+        rmi = config.Rmi(**(options | changes))
+        return float(objective.make(dataclasses.replace(SMALL, rmi=rmi))(logits, labels, 0)[0])
+
+    others = {
+        "activation": "sigmoid", "factor": (1,), "region_size": 2, "downsampling": "max",
+        "bce_weight": 0.5, "anchor": 1.0, "warmup": 0.5,
+    }  # fmt: skip
+    assert set(others) == set(options) - {"transition"}
+    values = [loss(), *(loss(**{name: value}) for name, value in others.items())]
+    assert len({round(value, 6) for value in values}) == len(values)
+
+
+def test_flags_win_over_the_file(tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text("seed: 5\nclip: null\ncrop: [32, 64]\nrmi: {factor: [1, 2], bce_weight: 0.25}")
     options = config.from_command_line(["--config", str(file), "--seed", "7"])
@@ -230,24 +246,123 @@ def test_flags_win_over_the_file_and_mistakes_are_named(tmp_path):
     again = tmp_path / "again.yaml"
     again.write_text(config.to_yaml(options))
     assert config.from_command_line(["--config", str(again)]) == options
-    for arguments, message in (
-        (["--steps", "0"], "--steps must be at least 1, got 0"),
-        (["--batch", "6", "--accumulate", "4"], "--batch 6 must be a multiple"),
-        (["--model", "unet", "--crop", "33", "32"], "--crop: the U-Net needs multiples of 4"),
-        (["--crop", "0", "0"], "--crop must be at least 1, got 0"),
-        (["--scale", "-1", "2"], r"--scale must be .* above 0, got \(-1.0, 2.0\)"),
-        (["--scale", "2", "0.5"], "--scale must be the smaller factor first"),
-        (["--scale", "nan", "2"], "--scale must be"),
-        (["--ema", "2"], "--ema must be at least 0 and below 1, got 2.0"),
-        (["--clip", "0"], "--clip must be above 0"),
-        (["--workers", "-1"], "--workers must be at least 0"),
-        (["--hosts.count", "0"], "--hosts.count must be at least 1, got 0"),
-        (["--hosts.count", "2", "--hosts.index", "2"], "--hosts.index must be .* below"),
-        (["--data", "voc"], "--data voc needs --root"),
-        (["--config", str(tmp_path / "none.yaml")], "--config: cannot read"),
-    ):
-        with pytest.raises(SystemExit, match=message):
-            config.from_command_line(arguments)
+
+
+# Just outside, and the last values inside: None where there is no end. Every option with a number
+# is in `ranges.RANGES`, and every one of those is here.
+ENDS = {
+    "--fold": (("-1", "5"), ("0", "4")),
+    "--max-pixels": (("0",), ("1", "100000000000")),
+    "--steps": (("0", "2147483648"), ("1", "2147483647")),
+    "--batch": (("0", "-2"), ("1",)),
+    "--accumulate": (("0",), ("1",)),
+    "--crop": (("0 32", "32 0"), ("1 2147483647",)),
+    "--scale": (("-1 2", "0 1", "nan 2", "1 nan", "1 inf"), ("0.1 0.1",)),
+    "--seed": (("-1", "2147483648"), ("0", "2147483647")),
+    "--workers": (("-1",), ("0",)),
+    "--learning-rate": (("0", "-1", "nan", "inf"), ("1e-9",)),
+    "--head-rate": (("-1", "nan", "inf"), ("0",)),
+    "--power": (("-0.1", "nan", "inf"), ("0",)),
+    "--warmup-steps": (("-1",), ("0",)),
+    "--weight-decay": (("-1e-4", "nan", "inf"), ("0",)),
+    "--clip": (("0", "nan", "inf"), ("1e-9",)),
+    "--ema": (("-0.1", "1", "2", "nan"), ("0", "0.9999")),
+    "--eval-every": (("0",), ("1",)),
+    "--eval-batch": (("0",), ("1",)),
+    "--save-every": (("0",), ("1",)),
+    "--keep": (("0",), ("1",)),
+    "--log-every": (("0",), ("1",)),
+    "--rmi.factor": (("0", "1 0", "", "2147483648"), ("1 2 4",)),
+    "--rmi.region-size": (("0", "-3"), ("1",)),
+    "--rmi.bce-weight": (("-0.1", "1.5", "nan", "inf"), ("0", "1")),
+    "--rmi.anchor": (("-0.1", "1.1e6", "nan", "inf"), ("0", "1e6")),
+    "--rmi.warmup": (("-0.5", "1.1", "nan"), ("0", "1")),
+    "--rmi.transition": (("-0.5", "1.1", "nan"), ("0", "1")),
+    "--hosts.count": (("0",), ("1",)),
+    "--hosts.index": (("-1",), ("0",)),
+    "--hosts.timeout": (("0",), ("1",)),
+}
+
+
+@pytest.mark.parametrize("flag", ENDS)
+def test_a_value_out_of_range_is_refused_by_the_name_of_its_flag(flag):
+    outside, inside = ENDS[flag]
+    for value in outside:
+        shown = value.replace("inf", "inf") or "nothing"
+        with pytest.raises(SystemExit, match=rf"^{flag} must be .*, got ") as refused:
+            config.from_command_line([flag, *value.split()])
+        numbers = str(refused.value).partition(", got ")[2].split()
+        assert numbers == ["nothing"] if not value else len(numbers) == len(shown.split())
+    for value in inside:
+        config.from_command_line([flag, *value.split()])
+
+
+def test_every_number_has_a_range():
+    def numbers(options, prefix=""):
+        for field in dataclasses.fields(options):
+            name, value = prefix + field.name, getattr(options, field.name)
+            if dataclasses.is_dataclass(value):
+                yield from numbers(value, f"{name}.")
+            elif re.search(r"\b(int|float)\b", str(field.type)):
+                yield name
+
+    assert set(numbers(config.Config())) == set(ranges.RANGES)
+    assert {f"--{name.replace('_', '-')}" for name in ranges.RANGES} == set(ENDS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--batch 6 --accumulate 4", "--batch 6 must be a multiple"),
+        ("--batch 6 --hosts.count 4 --hosts.coordinator a:1", "--batch 6 must be a multiple"),
+        ("--model unet --crop 33 32", "--crop: the U-Net needs multiples of 4"),
+        (
+            "--model unet --crop 8 8 --weights a.safetensors",
+            "--weights is for a network with a backbone",
+        ),
+        ("--scale 2 0.5", "--scale must be the smaller factor first, got 2.0 0.5"),
+        ("--steps 9 --warmup-steps 9", "--warmup-steps 9 must be below --steps 9"),
+        ("--hosts.count 2 --hosts.index 2", "--hosts.index must be below --hosts.count 2, got 2"),
+        ("--hosts.count 2 --batch 2", "--hosts.count above 1 needs --hosts.coordinator"),
+        ("--hosts.coordinator here", "--hosts.coordinator must be HOST:PORT"),
+        ("--hosts.coordinator here:70000", "--hosts.coordinator must be HOST:PORT"),
+        ("--data voc", "--data voc needs --root"),
+        ("--root pictures", "--root pictures: --data water ships with the examples"),
+        ("--data voc --root here --table classes.toml", "--table is for --data folder"),
+        ("--config none.yaml", "--config: cannot read"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(arguments, message):
+    with pytest.raises(SystemExit, match=message):
+        config.from_command_line(arguments.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--crop 16 16 --rmi.factor 16", r"^--crop 16 16: --rmi.region-size .* --rmi.factor"),
+        (
+            "--crop 16 16 --rmi.factor 1 64 --rmi.downsampling interpolate",
+            r"^--crop 16 16: --rmi.factor \(64, 64\) leaves no cell",
+        ),
+        ("--crop 16 2", "^--crop 16 2: --rmi.region-size"),
+        ("--crop 16 2 --loss softmax", "^--crop 16 2: --rmi.region-size"),  # it is logged
+    ],
+)
+def test_what_the_library_would_refuse_is_refused_by_flags(arguments, message):
+    options = config.from_command_line(arguments.split())
+    with pytest.raises(SystemExit, match=message):
+        objective.check(options, 3)
+
+
+def test_options_of_a_file_in_utf_8_whatever_the_editor(tmp_path):
+    file = tmp_path / "options.yaml"
+    for content, output in (("output: œuvre", "œuvre"), ("\ufeffoutput: plain", "plain")):
+        file.write_bytes(content.encode())
+        assert str(config.from_command_line(["--config", str(file)]).output) == output
+    file.write_bytes("output: œuvre".encode("utf-16"))
+    with pytest.raises(SystemExit, match="--config: cannot read"):
+        config.from_command_line(["--config", str(file)])
 
 
 def test_options_may_change_until_there_is_a_checkpoint(tmp_path):
@@ -263,17 +378,22 @@ def test_options_may_change_until_there_is_a_checkpoint(tmp_path):
         config.settle(SMALL, tmp_path)
     assert (tmp_path / "config.yaml").read_text() == config.to_yaml(other)
     config.settle(dataclasses.replace(other, keep=1), tmp_path)
+    assert config.read(tmp_path / "config.yaml")["keep"] == 1
+    with pytest.raises(SystemExit, match="weights: None -> late"):
+        config.settle(dataclasses.replace(other, weights=Path("late")), tmp_path)
 
 
 def test_a_restart_on_a_full_disk_is_explained(tmp_path):
     options = dataclasses.replace(SMALL, output=tmp_path)
-    config.settle(options, tmp_path)
+    with ownership.claimed(tmp_path):
+        config.settle(options, tmp_path)
     (tmp_path / "checkpoints" / "3").mkdir(parents=True)
+    other = dataclasses.replace(options, keep=9)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))  # bytes: not even its options
     try:
         with pytest.raises(loop.Stopped) as stopped:
-            loop.run(options)
+            loop.run(other)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert f"Could not write to {tmp_path}: [Errno 27] File too large" in str(stopped.value)
@@ -283,6 +403,8 @@ def test_a_restart_on_a_full_disk_is_explained(tmp_path):
     file = tmp_path / "config.yaml"
     with pytest.raises(loop.Stopped, match="There is no checkpoint yet"):
         loop.run(dataclasses.replace(options, output=file / "no folder"))
+    with pytest.raises(SystemExit, match=r"--output .*config\.yaml is a file"):
+        loop.run(dataclasses.replace(options, output=file))
 
 
 def test_unknown_options_of_a_file_are_refused(tmp_path, capsys):
@@ -303,7 +425,7 @@ def test_the_weights_to_predict_with_are_the_average_where_there_is_one(tmp_path
     if has_average:
         items[checkpoints.AVERAGE] = average
     with checkpoints.opened(tmp_path, keep=2) as manager:
-        checkpoints.save(manager, 4, items, {"place": 0})
+        checkpoints.save(manager, 4, items, {"place": 0}, {})
         checkpoints.finish(manager)
     blank = models.Network(jax.tree.map(jnp.zeros_like, weights), None, None)
     number, found = checkpoints.weights(tmp_path, blank)

@@ -1,11 +1,14 @@
 """Scores and the report of `examples/train.py` on pictures made for it (`pytest -m examples`)."""
 
+import html
+import re
+
 import miniature
 import numpy as np
 import pytest
 
 with miniature.importing_examples():
-    from segmentation import augment, config, evaluation, hosts, report
+    from segmentation import augment, config, evaluation, hosts, report, writing
     from segmentation.dataset import IGNORED, Dataset
 
 pytestmark = pytest.mark.examples
@@ -65,7 +68,7 @@ def written(folder, records):
     options = config.Config(model="unet", crop=(16, 16))
     result = evaluation.evaluate(predict, DATASET)
     report.write(folder / "report.html", options, DATASET, records, result)
-    return (folder / "report.html").read_text()
+    return (folder / "report.html").read_text(encoding="utf-8")
 
 
 def test_report_of_a_run_whose_history_is_lost(tmp_path):
@@ -81,3 +84,34 @@ def test_report_says_which_pictures_one_of_several_processes_has_read(tmp_path, 
     assert "among those that process 0 has read, one picture in 2" in text
     assert "picture 2:" in text
     assert "picture 1:" not in text
+
+
+SCRIPTS = ("木", "غابة", "वन", "forêt", "ป่า", "🌲", "<b>&", "\u200bx")
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("count", [3, 8, 41])
+def test_names_in_any_script_are_in_the_report(count, tmp_path):
+    names = (*SCRIPTS, *(f"木{n}" for n in range(count)))[:count]
+    dataset = Dataset(names, np.zeros((count, 3), np.uint8), NAMES, read)
+    result = evaluation.evaluate(predict, dataset)
+    options = config.Config(model="unet", crop=(16, 16))
+    report.write(tmp_path / "report.html", options, dataset, [{"step": 6, "miou": 0.5}], result)
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    for name in names:
+        # In the table of classes; up to 40, at the rows and at the columns of the confusion.
+        assert text.count(f">{html.escape(name)}<") == (3 if count <= 40 else 1)
+    assert text.count("<img class='plot'") == (1 if count <= 40 else 2)
+
+
+def test_confusion_shows_the_shares_of_each_true_class():
+    rows = report.confusion(("a", "b"), np.array([[3, 1], [0, 0]]))[0].split("<tr>")
+    assert re.findall(r">([^<]*)</t[dh]>", rows[2]) == ["a", "0.75", "0.25"]
+    assert re.findall(r">([^<]*)</t[dh]>", rows[3]) == ["b", "", ""]
+
+
+def test_a_foreign_report_is_not_replaced(tmp_path):
+    (tmp_path / "report.html").write_text("somebody's")
+    with pytest.raises(writing.ForeignFile, match=r"report\.html: is in the way"):
+        written(tmp_path, [])
+    assert (tmp_path / "report.html").read_text() == "somebody's"

@@ -51,6 +51,7 @@ BOUNDARY = ("metrics.boundary_counts",)
 COUNTS = ("metrics.confusion_matrix", *BOUNDARY)
 
 
+CAST = ".astype(jnp.int32)"  # of class indices that were cast to floats
 EIGHT_BITS = jnp.asarray(MAPS).astype(jnp.float8_e4m3fn)
 
 
@@ -110,7 +111,9 @@ def classes_rows(functions, name):
     """What can be wrong with a class map."""
     return [
         (functions, {name: MAPS[..., 0]}, TypeError, [name, "float32", "argmax"]),
-        (functions, {name: LABELS > 0}, TypeError, [name, "bool", "integers"]),
+        (functions, {name: LABELS > 0}, TypeError, [name, "bool", "integers", CAST]),
+        (functions, {name: LABELS.astype("float64")}, TypeError, [name, "float64", CAST]),
+        (functions, {name: LABELS[..., None]}, ValueError, [name, "(2, 9, 8, 1)", "[..., 0]"]),
         (functions, {name: LABELS.tolist()}, TypeError, [name, "list", "asarray"]),
         (functions, {name: LABELS.astype(">i4")}, TypeError, [name, ">i4", "astype('int32')"]),
         (functions, {name: np.ma.array(LABELS)}, TypeError, [name, "masked array", "where"]),
@@ -182,7 +185,18 @@ MISUSE = [
         TypeError,
         ["labels", "float32", "soft_rmi_loss"],
     ),
-    (LOSSES[:1], {"labels": LABELS > 0}, TypeError, ["labels", "bool", "integers"]),
+    (LOSSES[:1], {"labels": MAPS}, TypeError, ["labels", "float32", "soft_rmi_loss"]),
+    (LOSSES[:1], {"labels": np.eye(3)[LABELS]}, TypeError, ["labels", "soft_rmi_loss"]),
+    (LOSSES[:1], {"labels": full(1)}, TypeError, ["labels", "float32", f"labels{CAST}"]),
+    (LOSSES[:1], {"labels": jnp.ones((2, 9, 8), "bfloat16")}, TypeError, ["labels", CAST]),
+    (LOSSES[:1], {"labels": full(1, (2, 9, 8, 1))}, TypeError, ["labels", "float32", CAST]),
+    (LOSSES[:1], {"labels": LABELS > 0}, TypeError, ["labels", "bool", "integers", CAST]),
+    (
+        LOSSES[:1],
+        {"labels": LABELS[..., None]},
+        ValueError,
+        ["labels", "(2, 9, 8, 1)", "(2, 9, 8)", "labels[..., 0]"],
+    ),
     (LOSSES[:1], {"labels": LABELS.tolist()}, TypeError, ["labels", "list", "asarray"]),
     (LOSSES[:1], {"labels": np.ma.array(LABELS)}, TypeError, ["labels", "masked", "where"]),
     (LOSSES[:1], {"labels": LABELS.astype(">i2")}, TypeError, ["labels", ">i2", "'int16'"]),
@@ -199,6 +213,12 @@ MISUSE = [
         {"logits": MAPS[..., :1]},
         ValueError,
         ["logits", "got 1", "soft_rmi_loss"],
+    ),
+    (
+        SOFT,
+        {"logits": MAPS[..., :1], "targets": MAPS[:, :, :, 0]},
+        ValueError,
+        ["targets", "(2, 9, 8, 1)", "targets[..., None]"],
     ),
     (
         SOFT,
@@ -277,6 +297,7 @@ MISUSE = [
     (ALL, {"jitter": 1e-13}, ValueError, ["jitter", "got 1e-13", "at least 1e-12"]),
     (ALL, {"where": full(True)[:1]}, ValueError, ["where", "(1, 9, 8)", "(2, 9, 8)"]),
     (ALL, {"where": full(1, SHAPE)}, ValueError, ["where", str(SHAPE), "(2, 9, 8)"]),
+    (ALL, {"where": full(1, (2, 9, 8, 1))}, ValueError, ["where", "(2, 9, 8, 1)", "where[..., 0]"]),
     (ALL, {"where": full(True).tolist()}, TypeError, ["where", "list", "asarray"]),
     (ALL, {"where": full(1, dtype="complex64")}, TypeError, ["where", "complex64", "mask"]),
     (ALL, {"where": full(-1)}, ValueError, ["where", "-1.0", "negative"]),
@@ -326,7 +347,6 @@ MISUSE = [
     *classes_rows(COUNTS, "predictions"),
     *classes_rows(COUNTS, "labels"),
     (COUNTS, {"predictions": LABELS[:1]}, ValueError, ["predictions", "(1, 9, 8)", "(2, 9, 8)"]),
-    (COUNTS, {"labels": LABELS[..., None]}, ValueError, ["labels", "(2, 9, 8, 1)", "(2, 9, 8)"]),
     (
         COUNTS,
         {"predictions": LABELS[0, 0], "labels": LABELS[0, 0]},
@@ -342,6 +362,7 @@ MISUSE = [
     *steps_rows(COUNTS, "num_classes"),
     (COUNTS, {"num_classes": 0}, ValueError, ["num_classes", "got 0", "at least 1"]),
     (COUNTS[:1], {"num_classes": 50_000}, ValueError, ["num_classes", "50000", "at most 46340"]),
+    (COUNTS, {"where": full(True)[..., None] > 0}, ValueError, ["where", "where[..., 0]"]),
     (COUNTS, {"where": LABELS}, TypeError, ["where", "int32", "where > 0"]),
     (COUNTS, {"where": full(1)}, TypeError, ["where", "float32", "where > 0"]),
     (COUNTS, {"where": full(True).tolist()}, TypeError, ["where", "list", "asarray"]),
@@ -468,3 +489,11 @@ def test_an_int_may_be_an_array_without_axes(function):
         for two in (2, np.int64(2), np.array(2))
     ]
     assert shapes[0] == shapes[1] == shapes[2]
+
+
+@pytest.mark.parametrize("maps", [False, True])
+def test_traced_floats_are_taken_for_labels_by_their_shape(maps):
+    labels = jax.ShapeDtypeStruct(SHAPE if maps else SHAPE[:-1], "float32")
+    remedy = "soft_rmi_loss" if maps else "astype"
+    with pytest.raises(TypeError, match=remedy):
+        jax.eval_shape(rmi_jax.rmi_loss, jax.ShapeDtypeStruct(SHAPE, "float32"), labels)

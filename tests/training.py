@@ -16,10 +16,10 @@ from conftest import quick_flags
 ROOT = Path(__file__).parent.parent
 STEPS = 6
 
-# Dropout, batch normalization and a moving average: all that a checkpoint may hold.
+# Dropout, batch normalization and a moving average: all that a checkpoint may hold. And a warm-up.
 DEEPLAB = (
     "--model", "deeplabv3plus", "--backbone", "tiny", "--ema", "0.9", "--clip", "1",
-    "--accumulate", "2",
+    "--accumulate", "2", "--rmi.warmup", "0.3",
 )  # fmt: skip
 UNET = ("--model", "unet", "--optimizer", "adamw", "--learning-rate", "1e-3")
 SMALL = (

@@ -5,7 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from tqdm import tqdm
 
-from segmentation.dataset import BadData, Dataset
+from segmentation.dataset import Dataset
+from segmentation.problems import BadData
 
 
 def check_data(dataset: Dataset, *, threads: int = 2) -> list[str]:

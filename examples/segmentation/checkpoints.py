@@ -1,21 +1,25 @@
-"""Checkpoints with Orbax: the state, and the place in the data.
+"""Checkpoints with Orbax: the state, the place in the data, and what the run is.
 
 A checkpoint is written beside the others under a temporary name, and renamed when it is complete.
-So at any moment the newest one with a proper name is whole, whatever happens to the process.
+So at any moment the newest one with a proper name is whole, whatever happens to the process. Copies
+may have lost a part all the same: then the one before is read, and that is said.
 """
 
+import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import orbax.checkpoint as ocp
 
+from segmentation import hosts
 from segmentation.models import Network, Weights
 
 # Items of a checkpoint. Predicting needs only the weights, or their average where there is one.
-WEIGHTS, AVERAGE, TRAINING, POSITION = "weights", "average", "training", "position"
+WEIGHTS, AVERAGE, TRAINING, POSITION, RUN = "weights", "average", "training", "position", "run"
 
 
 class SaveError(RuntimeError):
@@ -41,7 +45,11 @@ def steps(folder: Path) -> list[int]:
 
 
 def save(
-    manager: ocp.CheckpointManager, step: int, items: dict[str, Any], position: dict[str, Any]
+    manager: ocp.CheckpointManager,
+    step: int,
+    items: dict[str, Any],
+    position: dict[str, Any],
+    run: dict[str, Any],
 ) -> None:
     """Copies the arrays, then writes them while training goes on.
 
@@ -49,6 +57,7 @@ def save(
     """
     saved = {name: ocp.args.StandardSave(item) for name, item in items.items()}
     saved[POSITION] = ocp.args.JsonSave(position)
+    saved[RUN] = ocp.args.JsonSave(run | {"items": list(items)})
     try:
         manager.save(step, args=ocp.args.Composite(**saved))
     except Exception as error:  # a full disk has many names on its way up
@@ -63,23 +72,82 @@ def finish(manager: ocp.CheckpointManager) -> None:
         raise SaveError(str(error)) from error
 
 
-def restore(
-    manager: ocp.CheckpointManager, like: dict[str, Any]
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Items of the newest checkpoint, laid out over devices as `like` is, and the position."""
+class Found(NamedTuple):
+    """The newest checkpoint that can be read."""
+
+    step: int
+    items: dict[str, Any]
+    position: dict[str, Any]
+    damaged: dict[int, str]  # newer ones, and why they cannot be read
+
+
+class Unreadable(RuntimeError):
+    """There are checkpoints, and none of them can be read. The message says why."""
+
+
+def restore(manager: ocp.CheckpointManager, like: dict[str, Any]) -> Found | None:
+    """Items laid out over devices as `like` is; None where there is no checkpoint."""
     abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
     wanted = {name: ocp.args.StandardRestore(item) for name, item in abstract.items()}
     wanted[POSITION] = ocp.args.JsonRestore()
-    found = manager.restore(manager.latest_step(), args=ocp.args.Composite(**wanted))
-    return {name: found[name] for name in like}, found[POSITION]
+    damaged = {}
+    for step in sorted(manager.all_steps(), reverse=True):
+        found, problem = None, "another process cannot read it"
+        try:
+            found = manager.restore(step, args=ocp.args.Composite(**wanted))
+        except Exception as error:  # of an incomplete copy: whatever Orbax happens to need next
+            problem = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        if hosts.all_agree(found is not None):
+            return Found(step, {name: found[name] for name in like}, found[POSITION], damaged)
+        damaged[step] = problem
+    if damaged:
+        raise Unreadable(f"No checkpoint in {manager.directory} can be read.{listed(damaged)}")
+    return None
+
+
+def listed(damaged: dict[int, str]) -> str:
+    return "".join(f"\nThat of step {step}: {problem}" for step, problem in damaged.items())
+
+
+def set_aside(manager: ocp.CheckpointManager, found: Found) -> None:
+    """Renames damaged checkpoints, whose steps will come again: to `STEP.damaged`, or with more."""
+    if not found.damaged:
+        return
+    if hosts.is_first():
+        for step in found.damaged:
+            folder = Path(manager.directory) / str(step)
+            name = f"{step}.damaged"
+            while folder.with_name(name).exists():
+                name += ".again"
+            folder.rename(folder.with_name(name))
+    hosts.wait("damaged checkpoints are set aside")
+    manager.reload()
+
+
+def record(folder: Path) -> dict[str, Any] | None:
+    """What the newest checkpoint that can tell says of the run."""
+    for step in sorted(steps(folder), reverse=True):
+        try:
+            found = json.loads((folder / str(step) / RUN / "metadata").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if isinstance(found, dict) and "options" in found:
+            return found
+    return None
 
 
 def weights(folder: Path, network: Network) -> tuple[int, Weights]:
-    """The step of the newest checkpoint, and the weights to predict with."""
+    """The step of the newest checkpoint that can be read, and the weights to predict with."""
+    known = record(folder) or {}
+    has_average = AVERAGE in known.get("items", ())
+    name = AVERAGE if has_average else WEIGHTS
     with opened(folder) as manager:
-        step = manager.latest_step()
-        if step is None:
-            raise SystemExit(f"{folder} holds no checkpoint")
-        name = AVERAGE if (folder / str(step) / AVERAGE).exists() else WEIGHTS
-        found, _ = restore(manager, {name: network.weights})
-    return step, found[name]
+        try:
+            found = restore(manager, {name: network.weights})
+        except Unreadable as error:
+            raise SystemExit(str(error)) from error
+    if found is None:
+        raise SystemExit(f"{folder} holds no checkpoint")
+    if found.damaged:
+        print(f"Going back to step {found.step}.{listed(found.damaged)}", file=sys.stderr)
+    return found.step, found.items[name]

@@ -1,7 +1,6 @@
 """The options of train.py: from the command line, from a file, and back into a file."""
 
 import dataclasses
-import math
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from typing import Any, Literal
 import tyro
 import yaml
 
-from segmentation import checkpoints
+from segmentation import checkpoints, images, ranges, writing
 from segmentation.layouts import LayoutName, Split
 from segmentation.models import BackboneName, ModelName
 
@@ -23,19 +22,20 @@ class Rmi:
 
     activation: Literal["softmax", "sigmoid"] = "softmax"
     """Of the probabilities and the cross entropy. The paper's is sigmoid."""
-    factor: tuple[int, ...] = (4,)
-    """Pixels per cell; 1 is full resolution. Several are scales that add up."""
+    factor: tuple[int, ...] = (1,)
+    """Pixels per cell; 1 is full resolution, the paper has 4. Several are scales that add up."""
     region_size: int = 3
     """Cells along each side of a region."""
     downsampling: Literal["avg", "max", "interpolate"] = "avg"
     """From pixels to cells."""
     bce_weight: float = 0.5
-    """Weight of the cross entropy after the warm-up; RMI has the rest."""
-    warmup: float = 0.3
-    """Share of all steps on cross entropy alone: RMI cannot start by itself. 0 with pretrained
-    weights, as in the paper."""
+    """Weight of the cross entropy, after a warm-up if there is one; RMI has the rest."""
+    anchor: float = 0.01
+    """Weight of the truth as a prediction of itself, from 0 (the paper's loss) to 1e6."""
+    warmup: float = 0.0
+    """Share of all steps on cross entropy alone, from 0 to 1."""
     transition: float = 0.1
-    """Share of all steps in which the weight then goes down to bce_weight."""
+    """Share of all steps in which the weight, after a warm-up, goes down to bce_weight."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,10 @@ class Config:
     """The data set's folder."""
     table: Path | None = None
     """For --data folder: the file that names the classes."""
+    fold: int = 0
+    """For --data isbi: which fifth of the slices is the split test."""
+    max_pixels: int = images.LIMIT
+    """Larger pictures are refused, since their files may be made to fill the memory."""
     train_split: Split = "train"
     """Pictures to train on."""
     eval_split: Split = "val"
@@ -132,9 +136,10 @@ class Config:
     hosts: Hosts = field(default_factory=Hosts)
 
 
-# What may differ when a run goes on: none of it changes the parameters a run ends with.
+# What may differ when a run goes on: none of it changes the parameters a run ends with. Paths may,
+# for what is found there is compared (`identity.py`).
 FREE = {"check_data", "eval_every", "eval_batch", "save_every", "keep", "log_every", "hosts"}
-FREE |= {"root", "table", "weights", "output", "eval_split"}
+FREE |= {"root", "table", "max_pixels", "output", "eval_split"}
 
 
 FROM_FILE = """
@@ -155,42 +160,8 @@ def from_command_line(arguments: Sequence[str]) -> Config:
         args=[*stored, *rest],
         description=cleandoc(Config.__doc__ or "") + FROM_FILE,
     )
-    check(config)
+    ranges.check(config)
     return config
-
-
-def check(config: Config) -> None:
-    """Ends with a message that names the flag, where a value makes no sense."""
-    counts = ("steps", "batch", "accumulate", "eval_every", "eval_batch", "save_every", "keep")
-    at_least_1 = {name: getattr(config, name) for name in (*counts, "log_every")}
-    at_least_1 |= {"crop": min(config.crop), "hosts.count": config.hosts.count}
-    for name, value in at_least_1.items():
-        if value < 1:
-            raise SystemExit(f"--{name.replace('_', '-')} must be at least 1, got {value}")
-    low, high = config.scale
-    for flag, value, is_good, wanted in (
-        ("scale", config.scale, 0 < low <= high < math.inf, "the smaller factor first, above 0"),
-        ("ema", config.ema, config.ema is None or 0 <= config.ema < 1, "at least 0 and below 1"),
-        ("clip", config.clip, config.clip is None or config.clip > 0, "above 0"),
-        ("workers", config.workers, config.workers >= 0, "at least 0"),
-        (
-            "hosts.index",
-            config.hosts.index,
-            0 <= config.hosts.index < config.hosts.count,
-            f"at least 0 and below --hosts.count {config.hosts.count}",
-        ),
-    ):
-        if not is_good:
-            raise SystemExit(f"--{flag} must be {wanted}, got {value}")
-    if config.batch % (config.accumulate * config.hosts.count):
-        raise SystemExit(
-            f"--batch {config.batch} must be a multiple of --accumulate {config.accumulate} times "
-            f"--hosts.count {config.hosts.count}"
-        )
-    if config.model == "unet" and any(side % 4 for side in config.crop):
-        raise SystemExit(f"--crop: the U-Net needs multiples of 4, got {config.crop}")
-    if config.data not in ("water", "land-cover") and config.root is None:
-        raise SystemExit(f"--data {config.data} needs --root, the data set's folder")
 
 
 def to_dict(config: Config) -> dict[str, Any]:
@@ -213,8 +184,8 @@ def to_yaml(config: Config) -> str:
 
 def read(file: Path) -> dict[str, Any]:
     try:
-        options = yaml.safe_load(file.read_text())
-    except (OSError, yaml.YAMLError) as error:
+        options = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise SystemExit(f"--config: cannot read {file}: {error}") from error
     if not isinstance(options, dict):
         raise SystemExit(f"--config: {file} must hold lines of `option: value`")
@@ -238,25 +209,26 @@ def flags(options: dict[str, Any], prefix: str = "--") -> list[str]:
 
 
 def settle(config: Config, folder: Path) -> None:
-    """Writes ``config.yaml``; compares it first with that of a run to go on with, if there is one.
+    """Writes ``config.yaml``; compares it first, where checkpoints do not say what the run is.
 
     A run that has saved nothing, perhaps since an option was wrong, may begin anew with others.
     """
-    file = folder / "config.yaml"
-    if file.exists() and checkpoints.steps(folder / "checkpoints"):
-        before, now = read(file), to_dict(config)
-        changed = [name for name in now if name not in FREE and before.get(name) != now[name]]
-        if changed:
-            lines = [f"  {name}: {before.get(name)} -> {now[name]}" for name in changed]
-            raise SystemExit(
-                f"{folder} holds a run with other options:\n" + "\n".join(lines) + "\n"
-                "Choose another --output, or repeat the options it began with."
-            )
-    write_whole(file, to_yaml(config))
+    file, text, saved = folder / "config.yaml", to_yaml(config), folder / "checkpoints"
+    if file.exists() and checkpoints.steps(saved) and checkpoints.record(saved) is None:
+        refuse_others(read(file), config, folder)
+    if not file.exists() or file.read_bytes() != text.encode():
+        writing.write(file, text)
 
 
-def write_whole(file: Path, text: str) -> None:
-    """All of it or nothing, should the process be killed meanwhile."""
-    partial = file.with_suffix(".partial")
-    partial.write_text(text)
-    partial.replace(file)
+def refuse_others(before: dict[str, Any], config: Config, folder: Path) -> None:
+    """Ends with a message, where a run began with other options."""
+    now = to_dict(config)
+    changed = [name for name in now if name not in FREE and before.get(name) != now[name]]
+    if "weights" in changed and None not in (before.get("weights"), now["weights"]):
+        changed.remove("weights")  # another path, perhaps to the same file
+    if changed:
+        lines = [f"  {name}: {before.get(name)} -> {now[name]}" for name in changed]
+        raise SystemExit(
+            f"{folder} holds a run with other options:\n" + "\n".join(lines) + "\n"
+            "Choose another --output, or repeat the options it began with."
+        )

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
+
+from segmentation import images
+from segmentation.images import Stored
+from segmentation.problems import BadData
 
 IGNORED = 255
-
-
-class BadData(ValueError):
-    """Something is wrong with the files. The message names the file."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +24,9 @@ class Dataset:
 
     classes: tuple[str, ...]
     colours: np.ndarray  # uint8 [C, 3], to draw label maps with
-    names: tuple[str, ...]  # one for each picture, unique
+    names: tuple[str, ...]  # one for each picture; a list may repeat itself
     reader: Callable[[int], tuple[np.ndarray, np.ndarray]]
+    left_out: tuple[str, ...] = ()  # what is in the folders and not in here, a line for each kind
 
     def __len__(self) -> int:
         return len(self.names)
@@ -55,6 +55,7 @@ class Sample(NamedTuple):
     image: Path
     mask: Path
     table: Table
+    view: Path | None = None  # 0 in it is outside the field of view, and ignored
 
 
 @dataclass(frozen=True)
@@ -62,53 +63,75 @@ class FileReader:
     """Reads the i-th sample. A class and not a closure, so that worker processes can receive it."""
 
     samples: tuple[Sample, ...]
+    limit: int | None = None  # pixels in a picture
 
     def __call__(self, i: int) -> tuple[np.ndarray, np.ndarray]:
-        _, image_file, mask_file, table = self.samples[i]
-        image = read_image(image_file)
-        if not mask_file.exists():
-            raise BadData(f"{mask_file}: there is no such file, the mask of {image_file}")
-        labels = read_mask(mask_file, table)
-        if image.shape[:2] != labels.shape:
-            size, mask_size = (f"{w} x {h}" for h, w in (image.shape[:2], labels.shape))
-            raise BadData(f"{mask_file}: is {mask_size} pixels, but {image_file} is {size}")
+        _, image_file, mask_file, table, view_file = self.samples[i]
+        image = read_image(image_file, self.limit)
+        labels = self.beside(image, image_file, mask_file, table, "the mask")
+        if view_file is not None:
+            seen = self.beside(image, image_file, view_file, VIEW, "the field of view")
+            labels = np.where(seen, labels, IGNORED).astype(np.uint8)
         return image, labels
 
+    def beside(
+        self, image: np.ndarray, image_file: Path, file: Path, table: Table, what: str
+    ) -> np.ndarray:
+        if not file.exists():
+            raise BadData(f"{file}: there is no such file, {what} of {image_file}")
+        labels = read_mask(file, table, self.limit)
+        if image.shape[:2] != labels.shape:
+            size, mask_size = (f"{w} x {h}" for h, w in (image.shape[:2], labels.shape))
+            why = images.turned(image_file)
+            raise BadData(f"{file}: is {mask_size} pixels, but {image_file} is {size}{why}")
+        return labels
 
-def from_files(classes: tuple[str, ...], colours: Any, samples: list[Sample]) -> Dataset:
-    samples = sorted(set(samples))  # a list may repeat itself
+
+VIEW = Table(((0, 0), *((value, 1) for value in range(1, 256))))
+
+
+def from_files(
+    classes: tuple[str, ...],
+    colours: Any,
+    samples: list[Sample],
+    left_out: list[str] | None = None,
+) -> Dataset:
     names = tuple(sample.name for sample in samples)
-    return Dataset(classes, np.asarray(colours, np.uint8), names, FileReader(tuple(samples)))
+    colours = np.asarray(colours, np.uint8)
+    return Dataset(classes, colours, names, FileReader(tuple(samples)), tuple(left_out or ()))
 
 
-def read_image(file: Path) -> np.ndarray:
+def read_image(file: Path, limit: int | None = None) -> np.ndarray:
     """uint8 ``[H, W, 3]``."""
-    picture = _open(file)
-    if picture.mode.startswith(("I", "F")):  # Pillow would clip these to 255 without a word
-        raise BadData(f"{file}: has more than 8 bits per channel (mode {picture.mode})")
-    return np.asarray(picture.convert("RGB"))
+    return images.read(file, "picture", limit)[0]
 
 
-def read_mask(file: Path, table: Table) -> np.ndarray:
+def read_mask(file: Path, table: Table, limit: int | None = None) -> np.ndarray:
     """uint8 ``[H, W]``: class indices and 255."""
-    picture = _open(file)
+    pixels, stored = images.read(file, "colours" if table.is_rgb else "values", limit)
     if table.is_rgb:
-        red, green, blue = np.moveaxis(np.asarray(picture.convert("RGB"), np.int32), -1, 0)
+        red, green, blue = np.moveaxis(pixels.astype(np.int32), -1, 0)
         pixels = (red << 16) + (green << 8) + blue
-    else:
-        # The pixels of a palette picture are the indices. They are kept as they are: converting
-        # to grey or RGB would give the brightness or the colours of the palette.
-        pixels = np.asarray(picture).astype(np.int32)
-        if pixels.ndim != 2:
-            raise BadData(
-                f"{file}: has {pixels.shape[-1]} channels (mode {picture.mode}), but the table "
-                "gives one value for each class"
-            )
+    elif stored.number == "float":
+        pixels = _whole(file, pixels)
+    elif stored.bits == 1 and 1 not in dict(table.meanings):
+        pixels = 255 * pixels  # as viewers show a bit, and the table speaks of it
     lookup = _lookup(table)
     labels = lookup[np.clip(pixels, -1, len(lookup) - 1)]  # both ends mean: not in the table
     if (labels < 0).any():
-        raise BadData(f"{file}: {_outside(pixels, labels, table)}")
+        raise BadData(f"{file}: {_outside(pixels, labels, table, stored)}")
     return labels.astype(np.uint8)
+
+
+def _whole(file: Path, pixels: np.ndarray) -> np.ndarray:
+    broken = ~(np.isfinite(pixels) & (pixels == np.rint(pixels)) & (abs(pixels) < 2**31))
+    if broken.any():
+        row, column = np.argwhere(broken)[0]
+        raise BadData(
+            f"{file}: value {pixels[row, column]} at row {row}, column {column} is no class, which "
+            f"is a whole number ({broken.sum()} such pixels)"
+        )
+    return pixels.astype(np.int64)
 
 
 @cache
@@ -120,19 +143,9 @@ def _lookup(table: Table) -> np.ndarray:
     return lookup
 
 
-def _outside(pixels: np.ndarray, labels: np.ndarray, table: Table) -> str:
+def _outside(pixels: np.ndarray, labels: np.ndarray, table: Table, stored: Stored) -> str:
     row, column = np.argwhere(labels < 0)[0]
     count, value = (labels < 0).sum(), pixels[row, column]
     shown = f"colour #{value:06x}" if table.is_rgb else f"value {value}"
-    return f"{shown} at row {row}, column {column} is not in the table ({count} such pixels)"
-
-
-def _open(file: Path) -> Image.Image:
-    try:
-        with Image.open(file) as picture:
-            picture.load()
-            return picture
-    except FileNotFoundError:
-        raise BadData(f"{file}: there is no such file") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise BadData(f"{file}: cannot be read, {error}") from error
+    few = f", stored in {stored.bits} bits" if stored.bits < 8 else ""
+    return f"{shown} at row {row}, column {column} is not in the table ({count} such pixels{few})"

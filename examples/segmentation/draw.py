@@ -16,8 +16,9 @@ def colour(labels: np.ndarray, colours: np.ndarray) -> np.ndarray:
 
 
 def overlay(image: np.ndarray, labels: np.ndarray, colours: np.ndarray) -> np.ndarray:
-    mixed = (1 - OPACITY) * image + OPACITY * colour(labels, colours)
-    return mixed.round().astype(np.uint8)
+    # Pillow mixes bytes in place, where floats of a large scene would not fit.
+    below, above = Image.fromarray(image), Image.fromarray(colour(labels, colours))
+    return np.asarray(Image.blend(below, above, OPACITY))
 
 
 def strip(picture: Any, colours: np.ndarray) -> np.ndarray:

@@ -1,7 +1,8 @@
 """A folder of one's own: `images/` and `masks/` with the same stems.
 
-A split is the stems listed in `train.txt` (`val.txt`, `test.txt`), one on a line; without that
-file, the sub folders `images/train/` and `masks/train/`. The classes stand in `classes.toml`:
+A split is the names listed in `train.txt` (`val.txt`, `test.txt`), one on a line, as often and in
+the order that they stand there; without that file, all that is in the sub folders `images/train/`
+and `masks/train/` and in folders within them. The classes stand in `classes.toml`:
 
     ignored = [255]                  # may be left out; then every pixel must have a class
 
@@ -17,16 +18,19 @@ and in `ignored`. A `classes.json` with the same keys does as well.
 """
 
 import json
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from segmentation import catalogue
-from segmentation.dataset import IGNORED, BadData, Dataset, Sample, Table, from_files
+from segmentation import catalogue, matching, texts
+from segmentation.dataset import IGNORED, Dataset, Sample, Table, from_files
+from segmentation.listing import listing
+from segmentation.problems import BadData
 
-SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+KEYS = ("classes", "ignored", "colours")
 
 
 def open_folder(root: Path, split: str, table_file: Path | None) -> Dataset:
@@ -36,37 +40,41 @@ def open_folder(root: Path, split: str, table_file: Path | None) -> Dataset:
         images, masks = root / "images", root / "masks"
     else:
         images, masks = root / "images" / split, root / "masks" / split
-    image_files = _by_stem(images, why=f"{listed} is not there either")
-    mask_files = _by_stem(masks, why=f"it should hold the masks of {images}")
-    stems = listed.read_text().split("\n") if listed.exists() else list(image_files)
-    samples = [
-        # Where no file has the stem, this one is named when it is read and found missing.
-        Sample(
-            stem,
-            image_files.get(stem, images / f"{stem}.png"),
-            mask_files.get(stem, masks / f"{stem}.png"),
-            table,
-        )
-        for stem in map(str.strip, stems)
-        if stem
-    ]
+    pictures = listing(images, why=f"{listed} is not there either")
+    mask_files = listing(masks, why=f"it should hold the masks of {images}")
+    if listed.exists():
+        lines = texts.lines(listed, "the list of pictures")
+        found, left_out = matching.listed(lines, pictures, mask_files, root), []
+    else:
+        found, left_out = matching.pairs(pictures, mask_files)
+    samples = [Sample(*pair, table) for pair in found]
     if not samples:
-        raise BadData(f"{listed if listed.exists() else images}: names no picture")
-    return from_files(classes, colours, samples)
+        told = "".join(f"\n{line}" for line in left_out)
+        raise BadData(f"{listed if listed.exists() else images}: names no picture{told}")
+    return from_files(classes, colours, samples, left_out)
 
 
 def read_table(file: Path) -> tuple[tuple[str, ...], np.ndarray, Table]:
     """Names and colours of the classes, and what the pixels of masks mean."""
+    text = texts.read(file, "the table of classes")
     try:
-        text = file.read_text()
-        content = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
-    except FileNotFoundError:
-        raise BadData(f"{file}: there is no such file, the table of classes") from None
-    except (json.JSONDecodeError, tomllib.TOMLDecodeError) as error:
+        if file.suffix.lower() == ".json":
+            content = json.loads(text, object_pairs_hook=_without_repetition)
+        else:
+            content = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
         raise BadData(f"{file}: cannot be read, {error}") from error
+    if not isinstance(content, dict) or (unknown := set(content) - set(KEYS)):
+        known = "`classes`, `ignored` and `colours`"
+        got = sorted(unknown) if isinstance(content, dict) else type(content).__name__
+        raise BadData(f"{file}: knows {known}, got {got}")
     classes = content.get("classes")
-    if not isinstance(classes, dict) or not 1 <= len(classes) <= IGNORED:
-        raise BadData(f"{file}: needs a table `classes` of 1 to {IGNORED} names")
+    if not isinstance(classes, dict) or not 2 <= len(classes) <= IGNORED:
+        raise BadData(
+            f"{file}: needs a table `classes` of 2 to {IGNORED} names. To find one class, name "
+            "what else there is as a class too, such as the background"
+        )
+    classes, named = (_same_names(given, file) for given in (classes, content.get("colours", {})))
     meanings: dict[int, int] = {}
     kinds = set()
     for meaning, pixels in [*enumerate(classes.values()), (IGNORED, content.get("ignored", []))]:
@@ -79,7 +87,7 @@ def read_table(file: Path) -> tuple[tuple[str, ...], np.ndarray, Table]:
         raise BadData(f"{file}: give either values or colours for all classes")
     colours = catalogue.palette(len(classes))
     drawn = classes if kinds == {str} else {}
-    for name, colour in (drawn | content.get("colours", {})).items():
+    for name, colour in (drawn | named).items():
         if name not in classes:
             raise BadData(f"{file}: there is a colour for {name!r}, but no such class")
         key = _colour(colour[0] if isinstance(colour, list) else colour, file)
@@ -94,11 +102,8 @@ def _key(pixel: Any, file: Path) -> int:
 
 
 def _colour(text: Any, file: Path) -> int:
-    if isinstance(text, str) and len(text) == 7 and text[0] == "#":
-        try:
-            return int(text[1:], 16)
-        except ValueError:
-            pass
+    if isinstance(text, str) and re.fullmatch("#[0-9a-fA-F]{6}", text):
+        return int(text[1:], 16)
     raise BadData(f'{file}: wants values from 0 to 65535 and colours as "#1e5aa0", got {text!r}')
 
 
@@ -107,11 +112,17 @@ def _find_table(root: Path) -> Path:
     return json_file if json_file.exists() and not toml.exists() else toml
 
 
-def _by_stem(folder: Path, why: str) -> dict[str, Path]:
-    if not folder.is_dir():
-        raise BadData(f"{folder}: there is no such folder; {why}")
-    found: dict[str, Path] = {}
-    for file in sorted(folder.iterdir()):
-        if file.suffix.lower() in SUFFIXES and found.setdefault(file.stem, file) != file:
-            raise BadData(f"{file}: has the same stem as {found[file.stem].name}")
+def _without_repetition(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(items)
+    if len(found) < len(items):
+        raise ValueError(f"a name stands there twice: {[name for name, _ in items]}")
+    return found
+
+
+def _same_names(given: Any, file: Path) -> dict[str, Any]:
+    if not isinstance(given, dict):
+        raise BadData(f"{file}: wants a table of names and colours, got {given!r}")
+    found = {texts.same(name): value for name, value in given.items()}
+    if len(found) < len(given):
+        raise BadData(f"{file}: two names look the same: {list(given)}")
     return found

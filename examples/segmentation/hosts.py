@@ -1,24 +1,23 @@
 """One process or several: who starts them, and where arrays lie."""
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from segmentation.config import Hosts
+if TYPE_CHECKING:
+    from segmentation.config import Hosts
 
 
-def connect(hosts: Hosts) -> None:
+def connect(hosts: "Hosts") -> None:
     """Joins the other processes. Before anything else that JAX does.
 
     Each tells the coordinator that it lives. When one has been silent for `timeout` seconds, JAX
     ends all others with an error, even those that wait for it inside a collective operation.
     """
     if hosts.coordinator is None:
-        if hosts.count > 1:
-            raise SystemExit("--hosts.count above 1 needs --hosts.coordinator HOST:PORT")
         return
     if hosts.coordinator == "auto":
         jax.distributed.initialize(heartbeat_timeout_seconds=hosts.timeout)
@@ -56,6 +55,16 @@ def placement(batch: int, parts: int) -> Placement:
     return Placement(
         NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))
     )
+
+
+def all_agree(yes: bool) -> bool:
+    """Whether it is so in every process."""
+    return bool(np.all(multihost_utils.process_allgather(np.array(yes))))
+
+
+def wait(name: str) -> None:
+    """Until every process is at this point of the program."""
+    multihost_utils.sync_global_devices(name)
 
 
 def summed(counts: np.ndarray) -> np.ndarray:

@@ -1,15 +1,28 @@
 """The training loop."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from segmentation import checkpoints, evaluation, hosts, models, pipeline, report, step, windows
-from segmentation.config import Config, settle, write_whole
+from segmentation import (
+    checkpoints,
+    evaluation,
+    hosts,
+    identity,
+    models,
+    ownership,
+    pipeline,
+    preflight,
+    report,
+    step,
+    windows,
+    writing,
+)
+from segmentation.config import Config, refuse_others, settle, to_dict
 from segmentation.dataset import Dataset
-from segmentation.layouts import open_dataset
 from segmentation.models import pretrained
 from segmentation.watch import Watch, watching
 
@@ -24,34 +37,54 @@ class NotFinite(RuntimeError):
 
 def run(config: Config) -> None:
     train, test = (
-        open_dataset(config.data, config.root, split, table=config.table)
-        for split in (config.train_split, config.eval_split)
+        preflight.opened(config, split) for split in (config.train_split, config.eval_split)
     )
-    folder = config.output
+    if hosts.is_first():
+        for line in dict.fromkeys((*train.left_out, *test.left_out)):
+            print(line, flush=True)
+    preflight.check(config, train, test)
+    folder, identity_now = config.output, identity.of(config, train)
     try:
-        if hosts.is_first():
-            folder.mkdir(parents=True, exist_ok=True)
-            settle(config, folder)
-            describe(train, folder)
-        network = models.build(
-            config.model,
-            len(train.classes),
-            backbone=config.backbone,
-            dtype=config.dtype,
-            seed=config.seed,
-        )
-        if config.weights is not None:
-            network = pretrained.load(network, config.weights)
-        with checkpoints.opened(folder / "checkpoints", config.keep) as manager:
-            proceed(config, network, train, test, manager)
+        # The first process speaks for all: when it stops, the others notice that it is gone.
+        with ownership.claimed(folder) if hosts.is_first() else nullcontext():
+            before = checkpoints.record(folder / "checkpoints")
+            if before is not None:
+                refuse_others(before["options"], config, folder)
+                identity_now = identity.continued(before["identity"], identity_now, folder)
+            if hosts.is_first():
+                settle(config, folder)
+                describe(train, folder)
+            network = models.build(
+                config.model,
+                len(train.classes),
+                backbone=config.backbone,
+                dtype=config.dtype,
+                seed=config.seed,
+            )
+            if config.weights is not None and before is None:
+                network = pretrained.load(network, config.weights)
+            with checkpoints.opened(folder / "checkpoints", config.keep) as manager:
+                described = {"options": to_dict(config), "identity": identity_now}
+                proceed(config, network, train, test, manager, described)
     except (checkpoints.SaveError, OSError) as error:
         raise Stopped(f"Could not write to {folder}: {error}\n{left(folder)}") from error
+    except checkpoints.Unreadable as error:
+        raise Stopped(
+            f"{error}\nBring back a whole one, or choose another --output to begin anew."
+        ) from error
     except NotFinite as error:
         advice = "A lower --learning-rate, --warmup-steps or --clip 1 may help, in a new --output."
         raise Stopped(f"{error}\n{left(folder)}\n{advice}") from error
 
 
-def proceed(config: Config, network: models.Network, train: Dataset, test: Dataset, manager: Any):
+def proceed(
+    config: Config,
+    network: models.Network,
+    train: Dataset,
+    test: Dataset,
+    manager: Any,
+    described: dict[str, Any],
+) -> None:
     """From the last checkpoint, or the beginning, to the end."""
     folder, classes = config.output, train.classes
     placement = hosts.placement(config.batch, config.accumulate)
@@ -65,17 +98,18 @@ def proceed(config: Config, network: models.Network, train: Dataset, test: Datas
         workers=config.workers,
         shard=hosts.shard(),
     )
-    if manager.latest_step() is not None:
-        found, position = checkpoints.restore(manager, step.items(state))
-        state = step.from_items(found)
-        batches.set_state(position)
+    found = checkpoints.restore(manager, step.items(state))
+    if found is not None:
+        checkpoints.set_aside(manager, found)
+        state = step.from_items(found.items)
+        batches.set_state(found.position)
     done = int(state.step)
     update = step.make(config, network)
     predictor = windows.predictor(network, config.crop, config.eval_batch)
 
     with watching(config, classes, folder, done) as watch:
-        if done:
-            watch.say(f"going on from step {done}")
+        if found is not None:
+            watch.say(f"going on from step {done}{checkpoints.listed(found.damaged)}")
         pending: list[step.Metrics] = []
         while done < config.steps:
             batch = next(batches)
@@ -96,7 +130,7 @@ def proceed(config: Config, network: models.Network, train: Dataset, test: Datas
             if done % config.eval_every == 0 and not is_last:
                 assess(predictor(step.evaluated(state)), done, test, watch)
             if saves:
-                checkpoints.save(manager, done, step.items(state), batches.get_state())
+                checkpoints.save(manager, done, step.items(state), batches.get_state(), described)
         checkpoints.finish(manager)
         result = assess(predictor(step.evaluated(state)), done, test, watch)
         if hosts.is_first():
@@ -127,7 +161,7 @@ def assess(
 def describe(dataset: Dataset, folder: Path) -> None:
     """What predict.py needs to know beside the options."""
     text = {"classes": list(dataset.classes), "colours": dataset.colours.tolist()}
-    write_whole(folder / "classes.json", json.dumps(text, indent=1))
+    writing.write(folder / "classes.json", json.dumps(text, indent=1))
 
 
 def left(folder: Path) -> str:

@@ -1,45 +1,75 @@
 """The losses that train.py offers."""
 
+import dataclasses
+import re
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 import rmi_jax
 from rmi_jax import LossParts
 from segmentation.config import Config
+from segmentation.dataset import IGNORED
 
-Objective = Callable[[jax.Array, jax.Array, Any], tuple[jax.Array, LossParts]]
+Objective = Callable[..., tuple[jax.Array, LossParts]]
 
 
 def make(config: Config) -> Objective:
-    """``(logits, labels, step) -> (loss, parts)``.
+    """``(logits, labels, step, share=1) -> (loss, parts)``.
 
     All three are `rmi_loss`: with a weight of 1 for the cross entropy that is all there is, and the
-    parts tell its mutual information too.
+    parts tell its mutual information too. ``share`` is for a part of a batch, see `shares`.
     """
     options = config.rmi
-    size = {
-        "factor": options.factor,
-        "region_size": options.region_size,
-        "downsampling": options.downsampling,
-        "has_aux": True,
-    }
-    if config.loss != "rmi":
+    weight_at = bce_weight(config)
 
-        def cross_entropy(logits, labels, step):
-            return rmi_jax.rmi_loss(logits, labels, bce_weight=1.0, activation=config.loss, **size)
-
-        return cross_entropy
-
-    schedule = bce_weight(config)
-
-    def mixed(logits, labels, step):
-        return rmi_jax.rmi_loss(
-            logits, labels, bce_weight=schedule(step), activation=options.activation, **size
+    def objective(logits, labels, step, share=1):
+        weight = weight_at(step)
+        loss, parts = rmi_jax.rmi_loss(
+            logits,
+            labels,
+            bce_weight=weight * share,
+            rmi_weight=1 - weight,
+            activation=options.activation if config.loss == "rmi" else config.loss,
+            factor=options.factor,
+            region_size=options.region_size,
+            downsampling=options.downsampling,
+            anchor=options.anchor,
+            has_aux=True,
         )
+        return loss, parts._replace(cross_entropy=share * parts.cross_entropy)
 
-    return mixed
+    return objective
+
+
+def check(config: Config, classes: int) -> None:
+    """Ends with a message that names the flags, where the library would refuse the options."""
+    logits = jax.ShapeDtypeStruct((1, *config.crop, classes), jnp.float32)
+    labels = jax.ShapeDtypeStruct(logits.shape[:-1], jnp.int32)
+    try:
+        jax.eval_shape(make(config), logits, labels, jax.ShapeDtypeStruct((), jnp.int32))
+    except (TypeError, ValueError) as error:
+        names = [field.name for field in dataclasses.fields(config.rmi)]
+        message = re.sub(rf"\b({'|'.join(names)})\b", flag, str(error))
+        height, width = config.crop
+        raise SystemExit(f"--crop {height} {width}: {message}") from error
+
+
+def flag(name: re.Match[str]) -> str:
+    return f"--rmi.{name[0].replace('_', '-')}"
+
+
+def shares(labels: jax.Array) -> jax.Array:
+    """Factors on the cross entropies of the parts of a batch, labels ``[parts, B, H, W]``.
+
+    The library divides a cross entropy by the number of labelled pixels + 1, so that a mean over
+    parts would give the pixels of a part with few of them more weight. With these factors the mean
+    over parts is the cross entropy of the whole batch. RMI is a mean over images and needs none.
+    """
+    labelled = (labels != IGNORED).sum((1, 2, 3))
+    return (labelled + 1) * (len(labels) / (labelled.sum() + 1))
 
 
 def bce_weight(config: Config) -> Callable[[Any], Any]:
@@ -57,7 +87,7 @@ def bce_weight(config: Config) -> Callable[[Any], Any]:
 
 
 def mean(parts: LossParts) -> LossParts:
-    """Parts of several batches, stacked along a first axis, as those of one batch.
+    """Parts of several batches, or of one that was cut up, stacked along a first axis, as of one.
 
     Mutual information and slope are means over the images in which a class varies.
     """

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from segmentation import hosts
+from segmentation import hosts, writing
 from segmentation.config import Config, to_yaml
 from segmentation.dataset import Dataset
 from segmentation.draw import strip
@@ -21,6 +21,8 @@ from segmentation.watch import Record
 STYLE = """body { font: 15px/1.5 sans-serif; max-width: 60em; margin: 2em auto; padding: 0 1em }
 img { max-width: 100%; display: block } figure { margin: 1em 0 } figcaption { color: #555 }
 img.picture { width: 100%; image-rendering: pixelated }
+.confusion { font-size: 85% }
+.confusion th { writing-mode: vertical-rl; text-align: left; font-weight: normal }
 td, th { padding: .15em .8em; text-align: right } td:first-child { text-align: left }
 i { display: inline-block; width: 1em; height: 1em; margin-right: .4em; vertical-align: -2px }
 pre { background: #f4f4f4; padding: 1em; overflow-x: auto }"""
@@ -40,7 +42,7 @@ def write(
         "<h2>Classes</h2>",
         table(dataset, records, result.matrix),
         "<h2>Confusion</h2>",
-        image(png(confusion(dataset, result.matrix)), "Share of each true class, by prediction"),
+        *confusion(dataset.classes, result.matrix),
         *shares(),
         "<h2>Best pictures</h2>",
         *(picture(p, dataset.colours) for p in result.best),
@@ -49,7 +51,7 @@ def write(
         f"<h2>Options</h2><pre>{html.escape(to_yaml(config))}</pre>",
     ]
     head = f"<meta charset='utf-8'><title>{title}</title><style>{STYLE}</style>"
-    file.write_text(f"<!doctype html><html lang='en'>{head}{''.join(sections)}</html>")
+    writing.write(file, f"<!doctype html><html lang='en'>{head}{''.join(sections)}</html>")
 
 
 def shares() -> list[str]:
@@ -89,24 +91,28 @@ def curves(records: list[Record]) -> Figure:
     return figure
 
 
-def confusion(dataset: Dataset, matrix: np.ndarray) -> Figure:
-    count = len(dataset.classes)
-    side = float(np.clip(2 + 0.35 * count, 4, 14))
-    figure, axis = plt.subplots(figsize=(side + 1, side))
+def confusion(classes: tuple[str, ...], matrix: np.ndarray) -> list[str]:
+    """Up to 40 classes in a table, since a browser has the letters of every script."""
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
-    shown = axis.imshow(shares, vmin=0, vmax=1, cmap="Blues")
-    figure.colorbar(shown, shrink=0.7)
-    if count <= 40:
-        axis.set_xticks(range(count), dataset.classes, rotation=90, fontsize=8)
-        axis.set_yticks(range(count), dataset.classes, fontsize=8)
-    if count <= 12:
-        for (row, column), share in np.ndenumerate(shares):
-            ink = "white" if share > 0.5 else "black"
-            axis.text(column, row, f"{share:.2f}", ha="center", va="center", color=ink, fontsize=8)
-    axis.set_xlabel("predicted")
-    axis.set_ylabel("true")
-    figure.tight_layout()
-    return figure
+    note = "Share of each true class (row), by prediction (column)"
+    if len(classes) > 40:
+        figure, axis = plt.subplots(figsize=(15, 14))
+        shown = axis.imshow(shares, vmin=0, vmax=1, cmap="Blues")
+        figure.colorbar(shown, shrink=0.7)
+        axis.set_xlabel("predicted class")
+        axis.set_ylabel("true class")
+        figure.tight_layout()
+        return [image(png(figure), note)]
+    names = [html.escape(name) for name in classes]
+    rows = ["<tr><th></th>" + "".join(f"<th>{name}</th>" for name in names) + "</tr>"]
+    for name, row in zip(names, shares, strict=True):
+        cells = (
+            f"<td style='background: rgba(20, 90, 170, {share:.2f})"
+            f"{'; color: white' if share > 0.5 else ''}'>{f'{share:.2f}' if share else ''}</td>"
+            for share in row
+        )
+        rows.append(f"<tr><td>{name}</td>{''.join(cells)}</tr>")
+    return [f"<table class='confusion'>{''.join(rows)}</table><p>{note}.</p>"]
 
 
 def table(dataset: Dataset, records: list[Record], matrix: np.ndarray) -> str:

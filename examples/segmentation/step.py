@@ -64,10 +64,10 @@ def make(config: Config, network: Network) -> Callable[..., tuple[State, Metrics
     transformation, loss_of = optimizer.make(config), objective.make(config)
     parts_count = config.accumulate
 
-    def gradient(weights: Weights, images, labels, key, step):
+    def gradient(weights: Weights, images, labels, key, step, share=1):
         def loss_and_rest(params: Arrays):
             logits, statistics = network.train(weights._replace(params=params), images, key)
-            loss, parts = loss_of(logits, labels, step)
+            loss, parts = loss_of(logits, labels, step, share)
             return loss, (parts, statistics)
 
         (loss, (parts, statistics)), grads = jax.value_and_grad(loss_and_rest, has_aux=True)(
@@ -76,22 +76,29 @@ def make(config: Config, network: Network) -> Callable[..., tuple[State, Metrics
         return grads, statistics, loss, parts
 
     def accumulated(weights: Weights, images, labels, key, step):
-        """Over parts of the batch, one after the other; each takes some of every device's share."""
+        """Over parts of the batch, one after the other; each takes some of every device's images.
+
+        The loss is that of the whole batch, given the logits. What a network with batch
+        normalization makes of a part depends on that part alone.
+        """
 
         def cut(array):
             return array.reshape(-1, parts_count, *array.shape[1:]).swapaxes(0, 1)
 
         def add(carry, part):
             total, statistics = carry
+            images, labels, key, share = part
             grads, statistics, loss, parts = gradient(
-                weights._replace(statistics=statistics), *part, step
+                weights._replace(statistics=statistics), images, labels, key, step, share
             )
             return (jax.tree.map(jnp.add, total, grads), statistics), (loss, parts)
 
         zeros = jax.tree.map(jnp.zeros_like, weights.params)
+        images, labels = cut(images), cut(labels)
         keys = jax.random.split(key, parts_count)
+        shares = objective.shares(labels)
         (total, statistics), (losses, parts) = jax.lax.scan(
-            add, (zeros, weights.statistics), (cut(images), cut(labels), keys)
+            add, (zeros, weights.statistics), (images, labels, keys, shares)
         )
         grads = jax.tree.map(lambda g: g / parts_count, total)
         return grads, statistics, losses.mean(), objective.mean(parts)

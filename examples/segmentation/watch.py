@@ -12,9 +12,9 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from segmentation import hosts, objective
+from segmentation import hosts, objective, writing
 from segmentation.board import Board
-from segmentation.config import Config, write_whole
+from segmentation.config import Config
 from segmentation.draw import strip
 from segmentation.evaluation import Evaluation, iou, mean_iou
 from segmentation.optimizer import learning_rate
@@ -29,7 +29,8 @@ class Watch:
     def __init__(self, config: Config, classes: tuple[str, ...], folder: Path, step: int):
         self.config, self.classes = config, classes
         self.history = folder / "history.jsonl"
-        self.records = [r for r in read(self.history) if is_before(r, step, config)]
+        records, damaged = read(self.history, len(classes))
+        self.records = [r for r in records if is_before(r, step, config)]
         self.time, self.step = time.perf_counter(), step
         self.schedules = learning_rate(config), objective.bce_weight(config)
         self.bar = tqdm(
@@ -42,8 +43,10 @@ class Watch:
         )
         if hosts.is_first():
             # Steps after the checkpoint that a run goes on from will come again.
-            write_whole(self.history, "".join(f"{json.dumps(r)}\n" for r in self.records))
+            writing.write(self.history, "".join(map(line, self.records)))
             self.board = Board(folder / "tensorboard", step + 1)
+        if damaged:
+            self.say(f"{self.history}: left out what is no record: line {damaged}")
 
     def trained(self, step: int, metrics: list[Metrics]) -> None:
         """Means over the steps since the last call."""
@@ -94,8 +97,7 @@ class Watch:
         self.records.append(record)
         if not hosts.is_first():
             return
-        with self.history.open("a") as file:
-            file.write(f"{json.dumps(record)}\n")
+        writing.append(self.history, line(record))
         for name, value in record.items():
             if name.endswith("_per_class"):
                 name = name.removesuffix("_per_class")
@@ -138,9 +140,56 @@ def watching(*arguments: Any) -> Iterator[Watch]:
         watch.close()
 
 
-def read(history: Path) -> list[Record]:
-    """What was written, but for a last line that a killed process left half-way."""
+def read(history: Path, classes: int) -> tuple[list[Record], str]:
+    """What was written, and the numbers of lines that are no records, as text.
+
+    The last line is none of them, if a killed process left it half-way.
+    """
     if not history.exists():
-        return []
-    lines = history.read_text().splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+        return [], ""
+    *lines, _ = history.read_bytes().split(b"\n")
+    records, damaged = [], []
+    for number, text in enumerate(lines, start=1):
+        try:
+            record = {name: known(value) for name, value in json.loads(text).items()}
+        except (ValueError, AttributeError, RecursionError):
+            record = {}
+        if is_record(record, classes):
+            records.append(record)
+        else:
+            damaged.append(str(number))
+    return records, ", ".join(damaged)
+
+
+def is_record(record: Record, classes: int) -> bool:
+    """Whether it has a step, numbers, and as many of them as classes where it should."""
+    return type(record.get("step")) is int and all(
+        isinstance(value, list) and len(value) == classes and all(map(is_number, value))
+        if name.endswith("_per_class")
+        else is_number(value)
+        for name, value in record.items()
+    )
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+# JSON has no word for what is not known, or not finite, but null.
+
+
+def known(value: Any) -> Any:
+    if isinstance(value, list):
+        return [known(entry) for entry in value]
+    return math.nan if value is None else value
+
+
+def unknown(value: Any) -> Any:
+    if isinstance(value, list):
+        return [unknown(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def line(record: Record) -> str:
+    values = {name: unknown(value) for name, value in record.items()}
+    return f"{json.dumps(values, allow_nan=False)}\n"

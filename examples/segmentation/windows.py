@@ -40,7 +40,11 @@ def predictor(
             short = [max(w - n, 0) for w, n in zip(window, (height, width), strict=True)]
             image = np.pad(image, ((0, short[0]), (0, short[1]), (0, 0)))  # 0 is the mean colour
             regions = list(cover(image.shape[:2], window))
-            total = 0.0
+            classes = np.empty(image.shape[:2], np.uint8)
+            # Sums over windows, of the rows that further windows may reach. Softmax orders the
+            # classes as sigmoids of the same logits do. Where more windows meet all sums are
+            # larger alike, so the largest stays the largest.
+            top, sums = 0, None
             for first in range(0, len(regions), batch):
                 here = regions[first : first + batch]
                 crops = [image[region] for region in here]
@@ -48,13 +52,17 @@ def predictor(
                 results = np.asarray(
                     probabilities(weights, jax.device_put(np.stack(crops), spread))
                 )
-                if not first:
-                    total = np.zeros((*image.shape[:2], results.shape[-1]), np.float32)
-                for region, result in zip(here, results, strict=False):
-                    total[region] += result
-            # Softmax orders the classes as sigmoids of the same logits do. Where more windows meet
-            # all sums are larger alike, so the largest stays the largest.
-            return total[:height, :width].argmax(-1).astype(np.uint8)
+                if sums is None:
+                    sums = np.zeros((window[0], image.shape[1], results.shape[-1]), np.float32)
+                for (rows, columns), result in zip(here, results, strict=False):
+                    if done := rows.start - top:
+                        classes[top : rows.start] = sums[:done].argmax(-1)
+                        sums = np.concatenate([sums[done:], np.zeros_like(sums[:done])])
+                        top = rows.start
+                    sums[:, columns] += result
+            assert sums is not None
+            classes[top:] = sums.argmax(-1)
+            return classes[:height, :width]
 
         return predict
 

@@ -1,0 +1,1 @@
+"""What TPUs and GPUs would run: compiled for them without one."""
