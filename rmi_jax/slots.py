@@ -52,7 +52,7 @@ def _labels_vary(labels, used, classes, scale):
     # Authors' way: padding and ignored pixels are zeros, so that only an absent class is constant.
     if scale.ignored == "zero":
         return counts > 0
-    return (counts > 0) & (counts < jnp.sum(counts, axis=1, keepdims=True))
+    return (counts > 0) & (counts < jnp.sum(counts, axis=1, keepdims=True, dtype=counts.dtype))
 
 
 def _targets_vary(targets, used, scale):
