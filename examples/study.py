@@ -19,8 +19,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
-import optax
 import quickstart
 import satellite
 import study_report

@@ -71,7 +71,8 @@ def test_the_study_leaves_nothing_to_defaults(example):
     study, settings = example("study"), example("settings_study")
     for options in (*study.RMI.values(), settings.SOFTMAX, settings.PAPER):
         assert {"activation", "factor", "anchor"} <= set(options)
-    assert example("boundary_study").OPTIONS == {**study.RMI["softmax-rmi-1"], "jitter": 5e-4}
+    boundary = example("boundary_study").OPTIONS
+    assert boundary == {**study.RMI["softmax-rmi-1"], "jitter": 5e-4}
 
 
 def test_dice_is_what_it_says(example):
@@ -86,7 +87,8 @@ def test_dice_is_what_it_says(example):
         p, y = probs[valid][:, c], labels[valid] == c
         dice.append(1 - ((p * y).sum() + 1) / ((p.sum() + y.sum()) / 2 + 1))
     entropy = -np.log(np.take_along_axis(probs, labels[..., None] % 255, -1))[..., 0][valid].mean()
-    np.testing.assert_allclose(quickstart.dice_loss(logits, labels), entropy + np.mean(dice), rtol=1e-5)
+    loss = quickstart.dice_loss(logits, labels)
+    np.testing.assert_allclose(loss, entropy + np.mean(dice), rtol=1e-5)
 
 
 def test_tables_pair_the_seeds(example):
