@@ -81,7 +81,7 @@ def _pair_terms(
 
     identity = jnp.eye(2 * regions.dim, dtype=p.dtype)
     change = lax.fori_loop(
-        0, _FURTHER_PASSES, lambda _, change: whiten(change, *constants).inverse, identity
+        0, _FURTHER_PASSES, lambda _, change: whiten(change, *constants).change, identity
     )
     found = gaussian.information(whiten(change, errors, y))
     plain = whiten(identity, *constants, prior._replace(anchor=jnp.zeros_like(prior.anchor)))

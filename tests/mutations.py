@@ -56,6 +56,9 @@ def metric(test: str) -> tuple[str, ...]:
 
 # Values and both gradients of a signal with weights: compiles quickest.
 SIGNAL = region_term("streaming-1-weights-options1")
+PLATFORMS = (
+    "test_platforms.py::test_accelerators_compute_the_same_loss[targets-weights-options1]",
+)
 THINNED = region_term("streaming-2-mask-options5")
 INFORMATION = ("test_oracle.py::test_mutual_information[streaming-1-mask-options0]",)
 SCIKIT = metric("confusion_matrix_and_ratios_match_scikit_learn[shape0]")
@@ -243,14 +246,14 @@ MUTATIONS = (
     Mutation(
         "weights dropped from the second moments",
         "strips.py",
-        '_matmul("bin,bjn->bij", weigh(z), z)',
-        '_matmul("bin,bjn->bij", z, z)',
+        '_matmul("bin,bjn->bij", _weighed(x, w, even[i]), x)',
+        '_matmul("bin,bjn->bij", x, x)',
         SIGNAL,
     ),
     Mutation(
         "weights dropped from the gradient",
         "strips.py",
-        'pulled = weigh(_matmul("bij,bjn->bin", matrix, z) - shift[..., None])',
+        'pulled = weigh(_matmul("bij,bjn->bin", matrix, z) - shift[..., None], w, i)',
         'pulled = _matmul("bij,bjn->bin", matrix, z) - shift[..., None]',
         SIGNAL,
     ),
@@ -271,13 +274,34 @@ MUTATIONS = (
     Mutation(
         "gradient not measured in the second pass's basis",
         "strips.py",
-        'lambda z: _matmul("bij,bjn->bin", mix.matrix, z), lambda z: z, z)',
-        "lambda z: z, lambda z: z, z)",
+        "return lax.cond(change.wanted, in_basis, lambda z: z, z)",
+        "return z",
         engine("second_pass_restores_what_one_pass_loses[129]"),
     ),
     Mutation(
-        "dilation left out of the regions",
+        "weights squared on accelerators",
         "strips.py",
+        "jnp.sqrt(weights), regions",
+        "weights, regions",
+        PLATFORMS,
+    ),
+    Mutation(
+        "weights dropped from the gradient on accelerators",
+        "strips.py",
+        "return pulled * _flat(w[:, None])",
+        "return pulled",
+        PLATFORMS,
+    ),
+    Mutation(
+        "strips widened by positions that count",
+        "strips.py",
+        "pad(weights, more)",
+        "jnp.pad(weights, [(0, 0)] * (weights.ndim - 1) + [(0, more)], mode='edge')",
+        PLATFORMS,
+    ),
+    Mutation(
+        "dilation left out of the regions",
+        "components.py",
         "for start in range(0, size * dilation, dilation)",
         "for start in range(size)",
         SIGNAL,
@@ -534,9 +558,16 @@ MUTATIONS = (
     Mutation(
         "sign of the labels in the cross entropy",
         "cross_entropy.py",
-        "return _image_sums(softplus(logits), share) - class_sums(",
-        "return _image_sums(softplus(logits), share) + class_sums(",
+        "return _image_sums(softplus(logits), share) - at_labels",
+        "return _image_sums(softplus(logits), share) + at_labels",
         loss("objective[streaming-labels-None-options0]"),
+    ),
+    Mutation(
+        "sign of the labels in the cross entropy on accelerators",
+        "cross_entropy.py",
+        "jnp.where(_is_label(logits, labels), -logits, logits)",
+        "jnp.where(_is_label(logits, labels), logits, -logits)",
+        ("test_platforms.py::test_accelerators_compute_the_same_cross_entropy[sigmoid]",),
     ),
     Mutation(
         "sign of the labels in the cross entropy's gradient",
