@@ -34,7 +34,7 @@ def textbook(probs, targets):
 
 def library(implementation):
     def values(probs, targets):
-        options = {"factor": 1, "implementation": implementation}
+        options = {"factor": 1, "anchor": 0.0, "implementation": implementation}
         return rmi_jax.region_information_loss(probs, targets, **options).sum(axis=0)
 
     return values

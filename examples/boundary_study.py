@@ -22,8 +22,10 @@ from flax import nnx
 
 import rmi_jax
 
-SIZE = 3  # regions of 3 x 3 pixels at full resolution, as in the quick start
+SIZE = 3  # regions of 3 x 3 pixels at full resolution
 JITTER = 5e-4
+# Written out, so that the records keep their meaning whatever the library's defaults become.
+OPTIONS = {"activation": "softmax", "factor": 1, "anchor": 0.0, "jitter": JITTER}
 
 
 def mixed(labels: jax.Array, size: int) -> jax.Array:
@@ -75,9 +77,7 @@ def maps_of(logits: jax.Array, labels: np.ndarray) -> dict[str, np.ndarray]:
     """By name, what lies where: ``[B, H - 2, W - 2]`` each, the middles of the regions."""
 
     def rmi(logits, labels):
-        return rmi_jax.rmi_loss(
-            logits, labels, activation="softmax", factor=1, bce_weight=0.0, jitter=JITTER
-        )
+        return rmi_jax.rmi_loss(logits, labels, bce_weight=0.0, **OPTIONS)
 
     labels = jnp.asarray(labels)
     inner = np.s_[:, SIZE // 2 : -(SIZE // 2), SIZE // 2 : -(SIZE // 2)]
@@ -104,7 +104,7 @@ def maps_of(logits: jax.Array, labels: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def objectives(steps: int) -> dict[str, quickstart.Objective]:
-    """RMI as in the quick start, with the pixels at boundaries weighted otherwise."""
+    """The study's softmax RMI, with the pixels at boundaries weighted otherwise."""
     schedule = rmi_jax.warmup_schedule(3 * steps // 10, max(steps // 10, 1))
 
     def loss_of(weight: float, size: int) -> quickstart.Objective:
@@ -114,9 +114,8 @@ def objectives(steps: int) -> dict[str, quickstart.Objective]:
             where = jnp.where(mixed(labels, size), weight, 1.0)
             bce_weight = schedule(step)  # the cross entropy is not weighted by pixel
             return bce_weight * quickstart.softmax_loss(logits, labels) + rmi_jax.rmi_loss(
-                logits, labels, activation="softmax", factor=1,
-                bce_weight=0.0, rmi_weight=1 - bce_weight, where=where,
-            )  # fmt: skip
+                logits, labels, bce_weight=0.0, rmi_weight=1 - bce_weight, where=where, **OPTIONS
+            )
 
         return loss
 

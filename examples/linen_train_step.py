@@ -13,7 +13,7 @@ from flax import linen as nn
 from flax.training.train_state import TrainState
 from tqdm import tqdm
 
-from rmi_jax import metrics, rmi_loss, warmup_schedule  # RMI 1
+from rmi_jax import metrics, rmi_loss  # RMI 1
 
 
 class Network(nn.Module):
@@ -43,16 +43,13 @@ def main(steps: int = 300, seed: int = 0) -> None:
         params=network.init(jax.random.key(seed), data.train.images[:1])["params"],
         tx=optax.adamw(optax.cosine_decay_schedule(3e-3, steps)),
     )
-    schedule = warmup_schedule(3 * steps // 10, max(steps // 10, 1))  # RMI 2
 
     @jax.jit
     def train_step(state, images, labels):
         def loss_of(params):
             logits = state.apply_fn({"params": params}, images)
             # Before: optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-            return rmi_loss(  # RMI 3
-                logits, labels, activation="softmax", factor=1, bce_weight=schedule(state.step)
-            )
+            return rmi_loss(logits, labels)  # RMI 2
 
         loss, gradient = jax.value_and_grad(loss_of)(state.params)
         return state.apply_gradients(grads=gradient), loss

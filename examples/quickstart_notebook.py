@@ -93,25 +93,17 @@ plt.show()
 # %% [markdown]
 # ## The loss
 #
-# The whole change: `rmi_loss` in place of cross entropy. RMI cannot start by itself (a prediction
-# that does not vary has no gradient), so the schedule trains on cross entropy alone for the first
-# 30 % of the steps, then moves to an even mix.
-#
-# `factor=1` takes regions at full resolution, and `activation="softmax"` lets the classes compete,
-# which keeps the rare one alive.
+# The whole change: `rmi_loss` in place of cross entropy. Its defaults are an even mix of cross
+# entropy and RMI from the first step, on softmax probabilities at full resolution.
+
 
 # %%
-schedule = rmi_jax.warmup_schedule(3 * STEPS // 10, max(STEPS // 10, 1))
-
-
-def cross_entropy(logits, labels, step):
+def cross_entropy(logits, labels):
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
 
-def rmi(logits, labels, step):
-    return rmi_jax.rmi_loss(
-        logits, labels, activation="softmax", factor=1, bce_weight=schedule(step)
-    )
+def rmi(logits, labels):
+    return rmi_jax.rmi_loss(logits, labels)
 
 
 # %% [markdown]
@@ -127,15 +119,15 @@ def train(loss_of, title):
     optimizer = nnx.Optimizer(model, optax.adamw(learning_rate), wrt=nnx.Param)
 
     @nnx.jit
-    def update(model, optimizer, images, labels, step):
-        loss, gradient = nnx.value_and_grad(lambda m: loss_of(m(images), labels, step))(model)
+    def update(model, optimizer, images, labels):
+        loss, gradient = nnx.value_and_grad(lambda m: loss_of(m(images), labels))(model)
         optimizer.update(model, gradient)
         return loss
 
     losses = []
     batches = satellite.crops(data.train, seed=SEED, batch=8, size=64)
-    for step, (images, labels) in zip(tqdm(range(STEPS), title), batches, strict=False):
-        losses.append(update(model, optimizer, images, labels, step))
+    for _, (images, labels) in zip(tqdm(range(STEPS), title), batches, strict=False):
+        losses.append(update(model, optimizer, images, labels))
     return model, np.array(losses)
 
 
@@ -149,16 +141,16 @@ for axis, (name, (_, losses)) in zip(axes, runs.items(), strict=True):
 plt.show()
 
 # %% [markdown]
-# The second curve jumps where RMI sets in; from there it is another quantity, so the two curves
-# are not to be compared. What counts is how well the networks do on tiles they have never seen.
+# The two curves show different quantities, so they are not to be compared. What counts is how well
+# the networks do on tiles they have never seen.
 
 # %% [markdown]
 # ## Results
 #
 # Boundary F1 asks whether predicted outlines lie within 2 pixels of the true ones. The normalized
 # mutual information is what RMI maximizes, in [0, 1): how much of the shape around each pixel the
-# prediction tells, here over the tiles that hold the class. One seed says little;
-# `examples/study.py` compares several.
+# prediction tells, here over the tiles that hold the class. One seed says little: the page
+# "Choosing settings" has comparisons over several.
 
 # %%
 predict = nnx.jit(lambda model, images: nnx.softmax(model(images)))

@@ -6,7 +6,7 @@ Both losses see the same initial weights and the same crops. Prints a table and 
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -24,7 +24,7 @@ from rich.table import Table
 from tqdm import tqdm
 from unet import UNet
 
-from rmi_jax import metrics, rmi_loss, warmup_schedule
+from rmi_jax import metrics, rmi_loss
 
 LossName = Literal["softmax", "rmi"]
 TITLES = {"softmax": "Softmax CE", "rmi": "RMI"}
@@ -81,18 +81,12 @@ def slabs_to_test(volume: mni152.Volume) -> Volumes:
     )
 
 
-def objective(name: LossName, steps: int) -> Callable[..., jax.Array]:
-    """``(logits, labels, step) -> loss``."""
-    if name == "softmax":
+def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
-        def cross_entropy(logits, labels, step):
-            return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
-        return cross_entropy
-    schedule = warmup_schedule(3 * steps // 10, max(steps // 10, 1))
-    return lambda logits, labels, step: rmi_loss(
-        logits, labels, region_size=3, factor=1, activation="softmax", bce_weight=schedule(step)
-    )
+# The defaults of RMI, for volumes as for images; its regions are then 3 x 3 x 3 voxels.
+LOSSES = {"softmax": cross_entropy, "rmi": rmi_loss}
 
 
 def train(name: LossName, volume: mni152.Volume, *, steps: int, seed: int) -> tuple[UNet, float]:
@@ -100,21 +94,21 @@ def train(name: LossName, volume: mni152.Volume, *, steps: int, seed: int) -> tu
     model = UNet(1, len(mni152.CLASSES), widths=(8, 16, 32), axes=3, rngs=nnx.Rngs(seed))
     learning_rate = optax.warmup_cosine_decay_schedule(0, LEARNING_RATE, steps // 20, steps)
     optimizer = nnx.Optimizer(model, optax.adamw(learning_rate), wrt=nnx.Param)
-    loss_of = objective(name, steps)
+    loss_of = LOSSES[name]
 
     @nnx.jit
-    def update(model, optimizer, images, labels, step):
-        loss, gradient = nnx.value_and_grad(lambda m: loss_of(m(images), labels, step))(model)
+    def update(model, optimizer, images, labels):
+        loss, gradient = nnx.value_and_grad(lambda m: loss_of(m(images), labels))(model)
         optimizer.update(model, gradient)
         return loss
 
     half, start = steps // 2, time.perf_counter()
     bar = tqdm(range(steps), desc=f"{TITLES[name]:10}", unit="step", mininterval=1)
     for step, (images, labels) in zip(bar, crops(volume, seed=seed), strict=False):
-        if step == half:  # neither compilation nor the warm-up of RMI counts
+        if step == half:  # compilation does not count
             jax.block_until_ready(nnx.state(model))
             start = time.perf_counter()
-        loss = update(model, optimizer, images, labels, step)
+        loss = update(model, optimizer, images, labels)
         if step % 10 == 0 or step == steps - 1:
             bar.set_postfix(loss=f"{float(loss):.3f}", refresh=False)
     return model, (time.perf_counter() - start) / (steps - half)

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.examples
 @pytest.mark.parametrize(
     ("task", "classes", "losses"),
     [
-        ("water", ["sea", "land", "lake"], ["softmax", "sigmoid", "rmi"]),
+        ("water", ["sea", "land", "lake"], ["softmax", "sigmoid", "dice", "rmi"]),
         ("land-cover", ["water", "forest", "shrub", "grass", "crop", "barren", "snow"], ["rmi"]),
     ],
 )

@@ -67,8 +67,16 @@ def test_every_loss_of_the_study_has_a_finite_gradient(example):
         assert (gradient[:, :3] == 0).all(), name
 
 
+def test_the_study_leaves_nothing_to_defaults(example):
+    study, settings = example("study"), example("settings_study")
+    for options in (*study.RMI.values(), settings.SOFTMAX, settings.PAPER):
+        assert {"activation", "factor", "anchor"} <= set(options)
+    boundary = example("boundary_study").OPTIONS
+    assert boundary == {**study.RMI["softmax-rmi-1"], "jitter": 5e-4}
+
+
 def test_dice_is_what_it_says(example):
-    study = example("study")
+    quickstart = example("quickstart")
     random = np.random.default_rng(1)
     logits = random.normal(size=(2, 6, 7, 3)).astype(np.float32)
     labels = random.integers(0, 3, (2, 6, 7))
@@ -79,7 +87,8 @@ def test_dice_is_what_it_says(example):
         p, y = probs[valid][:, c], labels[valid] == c
         dice.append(1 - ((p * y).sum() + 1) / ((p.sum() + y.sum()) / 2 + 1))
     entropy = -np.log(np.take_along_axis(probs, labels[..., None] % 255, -1))[..., 0][valid].mean()
-    np.testing.assert_allclose(study.dice_loss(logits, labels), entropy + np.mean(dice), rtol=1e-5)
+    loss = quickstart.dice_loss(logits, labels)
+    np.testing.assert_allclose(loss, entropy + np.mean(dice), rtol=1e-5)
 
 
 def test_tables_pair_the_seeds(example):

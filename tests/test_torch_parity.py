@@ -52,6 +52,7 @@ def test_region_part_agrees(pool, factor, region_size, dtype, implementation, pr
             logits,
             targets,
             bce_weight=0.0,
+            anchor=0.0,
             factor=factor,
             region_size=region_size,
             downsampling=pool,
