@@ -74,7 +74,7 @@ def select(task: TaskName, folder: Path = Path(__file__).parent / "data") -> Sel
 
 def load(task: TaskName, folder: Path = Path(__file__).parent / "data") -> Data:
     """The selected tiles, normalized."""
-    classes, colours, pictures, labels, is_test = select(task, folder)
+    classes, colours, pictures, labels, is_test, _ = select(task, folder)
     labels = labels.astype(np.int32)
     mean = pictures[~is_test].mean(axis=(0, 1, 2))
     std = pictures[~is_test].std(axis=(0, 1, 2))

@@ -106,11 +106,12 @@ def take_class(maps: jax.Array, classes: jax.Array) -> jax.Array:
     return jax.vmap(lambda m, c: lax.dynamic_index_in_dim(m, c, -1, keepdims=False))(maps, classes)
 
 
-def add_class(maps: jax.Array, classes: jax.Array, planes: jax.Array) -> jax.Array:
-    """Adds ``[B, *S]`` to ``maps[b, ..., classes[b]]``."""
+def put_class(maps: jax.Array, classes: jax.Array, planes: jax.Array, *, add: bool) -> jax.Array:
+    """Writes ``[B, *S]`` to ``maps[b, ..., classes[b]]``, or adds it to what is there."""
 
-    def add(image, c, plane):
-        plane += lax.dynamic_index_in_dim(image, c, -1, keepdims=False)
+    def put(image, c, plane):
+        if add:
+            plane += lax.dynamic_index_in_dim(image, c, -1, keepdims=False)
         return lax.dynamic_update_index_in_dim(image, plane, c, -1)
 
-    return jax.vmap(add)(maps, classes, planes.astype(maps.dtype))
+    return jax.vmap(put)(maps, classes, planes.astype(maps.dtype))

@@ -21,7 +21,7 @@ from rmi_jax.fit import Fit, fit
 from rmi_jax.gaussian import Prior, Terms, gram, matmul, transpose
 from rmi_jax.geometry import Maps, Scale
 from rmi_jax.loops import each_slot, zeros_like_images
-from rmi_jax.planes import View, add_class, make_view, pull_probs, pull_targets, read_planes
+from rmi_jax.planes import View, make_view, pull_probs, pull_targets, put_class, read_planes
 from rmi_jax.slots import Slots, by_class
 from rmi_jax.strips import pull_back
 
@@ -65,10 +65,12 @@ def _backward(scales, saved, cotangents):
         return zeros_like_images(m, m.shape[1:]) + late.astype(m.dtype)
 
     grads = [jax.tree.map(zeros, arg) for arg in (maps.inputs, soft, log_total)]
-    for scale, (slots, found), cotangent in zip(scales, fits, cotangents, strict=True):
+    for i, (scale, (slots, found), cotangent) in enumerate(
+        zip(scales, fits, cotangents, strict=True)
+    ):
         view = make_view(maps, log_total, scale, prior.jitter.dtype)
         matrix = _gradient_matrix(found, slots, cotangent, view, prior, soft is not None)
-        grads = _add_gradients(grads, view, slots, found, matrix)
+        grads = _add_gradients(grads, view, slots, found, matrix, add=i > 0)
     return (*grads, None, None)
 
 
@@ -121,9 +123,9 @@ def _gradient_matrix(
 
 
 def _add_gradients(
-    grads: list[Any], view: View, slots: Slots, fit: Fit, matrices: jax.Array
+    grads: list[Any], view: View, slots: Slots, fit: Fit, matrices: jax.Array, *, add: bool
 ) -> list[Any]:
-    """Adds one scale's gradients of inputs, targets and log-totals."""
+    """Adds one scale's gradients of inputs, targets and log-totals, the first to zeros."""
 
     def pulled(k, p, y):
         maps = centred(p, y, Centring(*(c[k] for c in fit.centring)))
@@ -136,9 +138,10 @@ def _add_gradients(
         planes = read_planes(view, classes)
         cells = pulled(k, *planes[:2])
         plane, per_pixel = planes.pull_probs(cells[:, 0])
-        inputs = add_class(inputs, classes, plane)
+        inputs = put_class(inputs, classes, plane, add=add)
         if targets is not None:
-            targets = add_class(targets, classes, *planes.pull_targets(cells[:, 1]))
+            plane = planes.pull_targets(cells[:, 1])[0]
+            targets = put_class(targets, classes, plane, add=add)
         return [inputs, targets, jax.tree.map(jnp.add, log_total, per_pixel)]
 
     if fit.cells is None:

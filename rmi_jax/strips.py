@@ -197,7 +197,9 @@ def _rows(
     batch, positions, *others = shape
     budget = _STRIP_BYTES.get(platform, _STRIP_BYTES_ACCELERATOR)
     row_bytes = arrays * 2 * regions.dim * batch * math.prod(others) * dtype.itemsize
-    return max(1, min(positions, budget // row_bytes))
+    rows = max(1, min(positions, budget // row_bytes))
+    # A TPU's registers hold 8 rows.
+    return rows // 8 * 8 if platform == "tpu" and 8 < rows < positions else rows
 
 
 def _widened(maps: jax.Array, weights: jax.Array, regions: Regions) -> tuple[jax.Array, jax.Array]:

@@ -56,6 +56,9 @@ def metric(test: str) -> tuple[str, ...]:
 
 # Values and both gradients of a signal with weights: compiles quickest.
 SIGNAL = region_term("streaming-1-weights-options1")
+PLATFORMS = (
+    "test_platforms.py::test_accelerators_compute_the_same_loss[targets-weights-options1]",
+)
 THINNED = region_term("streaming-2-mask-options5")
 INFORMATION = ("test_oracle.py::test_mutual_information[streaming-1-mask-options0]",)
 SCIKIT = metric("confusion_matrix_and_ratios_match_scikit_learn[shape0]")
@@ -132,6 +135,13 @@ MUTATIONS = (
         SIGNAL,
     ),
     Mutation(
+        "factor not inverted",
+        "gaussian.py",
+        "inverse = solve(chol, identity_from(chol))",
+        "inverse = chol",
+        SIGNAL,
+    ),
+    Mutation(
         "floor of the first basis in every pass",
         "gaussian.py",
         "floor = prior.jitter * jnp.square(diagonal(change))",
@@ -160,11 +170,11 @@ MUTATIONS = (
         INFORMATION,
     ),
     Mutation(
-        "L x = b solved for L' x = b",
+        "one triangular solve for two",
         "gaussian.py",
-        "return transpose(solve(chol, lower, transposed=True))",
-        "return transpose(solve(chol, lower))",
-        SIGNAL,
+        "return Whitening(chol, floor, inverse, matmul(inverse, change), inflation)",
+        "return Whitening(chol, floor, inverse, inverse, inflation)",
+        FURTHER,
     ),
     Mutation(
         "back substitution of the wrong rows",
@@ -295,6 +305,34 @@ MUTATIONS = (
         SIGNAL,
     ),
     Mutation(
+        "gradient not measured in its basis by a CPU",
+        "strips.py",
+        "return lax.cond(change.wanted, in_basis, lambda z: z, z)",
+        "return z",
+        FURTHER,
+    ),
+    Mutation(
+        "weights squared on accelerators",
+        "strips.py",
+        "jnp.sqrt(weights), regions",
+        "weights, regions",
+        PLATFORMS,
+    ),
+    Mutation(
+        "weights dropped from the gradient on accelerators",
+        "strips.py",
+        "return pulled * _flat(w[:, None])",
+        "return pulled",
+        PLATFORMS,
+    ),
+    Mutation(
+        "strips widened by positions that count",
+        "strips.py",
+        "pad(weights, more)",
+        "jnp.pad(weights, [(0, 0)] * (weights.ndim - 1) + [(0, more)], mode='edge')",
+        PLATFORMS,
+    ),
+    Mutation(
         "dilation left out of the regions",
         "components.py",
         "for start in range(0, size * dilation, dilation)",
@@ -319,15 +357,15 @@ MUTATIONS = (
     Mutation(
         "no further pass",
         "fit.py",
-        "_CANCELLATION = 10.0",
-        "_CANCELLATION = 1e30",
+        "_INFLATION = 100.0",
+        "_INFLATION = 1e30",
         engine("second_pass_restores_what_one_pass_loses[129]"),
     ),
     Mutation(
         "a further pass for everything",
         "fit.py",
-        "_CANCELLATION = 10.0",
-        "_CANCELLATION = 0.5",
+        "_INFLATION = 100.0",
+        "_INFLATION = 0.5",
         engine("second_pass_runs_where_needed_only"),
     ),
     Mutation(
@@ -388,6 +426,13 @@ MUTATIONS = (
         SIGNAL,
     ),
     Mutation(
+        "residuals of the prediction",
+        "fit.py",
+        "jnp.split(last.whitening.inverse, 2, axis=-2)[1]",
+        "jnp.split(last.whitening.inverse, 2, axis=-2)[0]",
+        SIGNAL,
+    ),
+    Mutation(
         "prediction's and truth's gradient swapped",
         "streaming.py",
         "of_p, of_y = jnp.split(transpose(from_regions), 2, axis=-2)",
@@ -432,8 +477,8 @@ MUTATIONS = (
     Mutation(
         "targets get the prediction's gradient",
         "streaming.py",
-        "*planes.pull_targets(cells[:, 1]))",
-        "*planes.pull_targets(cells[:, 0]))",
+        "planes.pull_targets(cells[:, 1])",
+        "planes.pull_targets(cells[:, 0])",
         SIGNAL,
     ),
     Mutation(
@@ -476,8 +521,8 @@ MUTATIONS = (
     Mutation(
         "gradients of all scales but the last lost",
         "planes.py",
-        "        plane += lax.dynamic_index_in_dim(image, c, -1, keepdims=False)\n",
-        "",
+        "if add:",
+        "if add and False:",
         loss("objective[streaming-labels-mask-options5]"),
     ),
     Mutation(
@@ -649,6 +694,13 @@ MUTATIONS = (
         "return _image_sums(softplus(logits), share) - at_labels",
         "return _image_sums(softplus(logits), share) + at_labels",
         loss("objective[streaming-labels-None-options0]"),
+    ),
+    Mutation(
+        "sign of the labels in the cross entropy on accelerators",
+        "cross_entropy.py",
+        "jnp.where(_is_label(logits, labels), -logits, logits)",
+        "jnp.where(_is_label(logits, labels), logits, -logits)",
+        ("test_platforms.py::test_accelerators_compute_the_same_cross_entropy[sigmoid]",),
     ),
     Mutation(
         "sign of the labels in the cross entropy's gradient",

@@ -158,7 +158,7 @@ def test_second_pass_restores_what_one_pass_loses(side):
 @pytest.fixture
 def one_pass(monkeypatch):
     # Not infinity, which would let the compiler remove the second pass.
-    monkeypatch.setattr(fit, "_CANCELLATION", 1e30)
+    monkeypatch.setattr(fit, "_INFLATION", 1e30)
     jax.clear_caches()
     yield
     jax.clear_caches()
@@ -204,7 +204,7 @@ def test_further_passes_change_nothing_but_rounding(monkeypatch, x64):
         return values, probs_grad, targets_grad
 
     values, *grads = evaluate()
-    monkeypatch.setattr(fit, "_CANCELLATION", 0.0)
+    monkeypatch.setattr(fit, "_INFLATION", 0.0)
     jax.clear_caches()
     again, *grads_again = evaluate()
     jax.clear_caches()

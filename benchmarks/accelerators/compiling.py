@@ -5,6 +5,7 @@ Prints what was found as JSON. In a process of its own, for its environment and 
 
 import argparse
 import json
+import math
 import os
 import pathlib
 import subprocess
@@ -21,8 +22,7 @@ def run(target: str, case: str, shape: tuple[int, ...], keep: pathlib.Path | Non
     command = [sys.executable, "-m", __name__, target, case, "--shape", *map(str, shape)]
     if keep is not None:
         command += ["--keep", str(keep)]
-    environment = os.environ | ENVIRONMENT
-    result = subprocess.run(command, env=environment, capture_output=True, text=True)
+    result = subprocess.run(command, capture_output=True, text=True)
     if result.returncode:
         return {"error": (result.stderr.strip().splitlines() or ["the process ended"])[-1]}
     return json.loads(result.stdout.splitlines()[-1])
@@ -53,9 +53,7 @@ def estimate(text: str, target: str, visits: int, shape: tuple[int, ...]) -> dic
     """What a device would take, and what it should not do."""
     found = walk.steps(hlo.parse(text), TARGETS[target], cases.trips(visits))
     *pixels, classes = shape
-    pixel_count = 1
-    for size in pixels:
-        pixel_count *= size
+    pixel_count = math.prod(pixels)
 
     def total(value) -> Any:
         return sum(step.times * value(step) for step in found)
@@ -85,6 +83,7 @@ def main() -> None:
     parser.add_argument("--shape", type=int, nargs="+", default=cases.SHAPE)
     parser.add_argument("--keep", type=pathlib.Path, help="write the compiled program's text here")
     args = parser.parse_args()
+    os.environ.update(ENVIRONMENT)  # JAX is imported below
     shape = tuple(args.shape)
     text, result = compiled(args.target, cases.CASES[args.case], shape)
     if args.keep:
