@@ -16,7 +16,6 @@ import rmi_jax
 ALPHA, DIM = 5e-4, 9
 CELLS = (1, 16, 16, 1)
 BOUND = 1 / (2 * np.sqrt(ALPHA))
-RATE, STEPS = 3.0, 200
 
 
 def soft_truth(seed=0):
@@ -169,7 +168,7 @@ def test_nothing_but_the_truth_has_no_loss(run, x64):
     inverted, pale, moved = scaled(-1), scaled(0.3), np.roll(Y, 1, axis=1)
     # The paper's term takes the first two for the truth.
     assert run(inverted, Y, 0.0)[0] == pytest.approx(run(Y, Y, 0.0)[0], abs=1e-9)
-    assert run(pale, Y, 0.0)[0] < 0.5
+    assert run(pale, Y, 0.0)[0] < 0.3 * run(scaled(0), Y, 0.0)[0]
     for anchor in (0.1, 1.0):
         truth = run(Y, Y, anchor)[0]
         for other in (inverted, pale, moved, smooth(Y, 1)):
@@ -255,15 +254,19 @@ def test_the_bound_of_the_gradient_holds(narrow, drawn):
 
 def test_a_large_anchor_leaves_nothing_to_fit(narrow, drawn):
     # W = I, and M is the scatter of the errors, with the jitter once more.
-    _, values = narrow(drawn.probs, drawn.targets, 1e6)
-    error = drawn.probs.astype(np.float64) - drawn.targets
-    windows = np.lib.stride_tricks.sliding_window_view(error, (3, 3), (1, 2))
-    rows = np.moveaxis(windows, 3, 1).reshape(*values.shape, -1, DIM)
-    rows = rows - rows.mean(axis=2, keepdims=True)
-    scatter = np.swapaxes(rows, -1, -2) @ rows
-    expected = log_det(scatter / ALPHA + 2 * IDENTITY) / (2 * DIM)
-    varies = np.ptp(drawn.targets, axis=(1, 2)) > 0
-    assert np.all(np.abs(values - expected)[varies] < 1e-2)
+    def scatter(maps):
+        windows = np.lib.stride_tricks.sliding_window_view(maps, (3, 3), (1, 2))
+        rows = np.moveaxis(windows, 3, 1).reshape(*values.shape, -1, DIM)
+        rows = rows - rows.mean(axis=2, keepdims=True)
+        return np.swapaxes(rows, -1, -2) @ rows
+
+    values = np.asarray(narrow(drawn.probs, drawn.targets, 1e6)[1])
+    errors = scatter(drawn.probs.astype(np.float64) - drawn.targets)
+    expected = log_det(errors / ALPHA + 2 * IDENTITY) / (2 * DIM)
+    # But where a truth of a few pixels has no spread in some direction.
+    spread = np.linalg.eigvalsh(scatter(drawn.targets.astype(np.float64)))[..., 0]
+    assert np.mean(spread > 0.1) > 0.7
+    assert np.all(np.abs(values - expected)[spread > 0.1] < 1e-2)
 
 
 # --- In the losses
@@ -339,6 +342,8 @@ STARTS = {
     "softmax": np.concatenate([0 * ONE_HOT, np.log(HALF_INVERTED)]),
     "sigmoid": np.concatenate([0 * ONE_HOT, np.log(HALF_INVERTED / (1 - HALF_INVERTED))]),
 }
+# With which both take the same way: of two softmax logits each moves the other's probability too.
+RATES = {"softmax": 20.0, "sigmoid": 80.0}
 
 
 @pytest.mark.parametrize("activation", STARTS)
@@ -355,9 +360,9 @@ def test_it_starts_by_itself(activation):
     @quick_jit
     def descend(logits, anchor):
         def step(_, logits):
-            return logits - RATE * jax.grad(loss_fn)(logits, anchor)
+            return logits - RATES[activation] * jax.grad(loss_fn)(logits, anchor)
 
-        return getattr(jax.nn, activation)(jax.lax.fori_loop(0, STEPS, step, logits))
+        return getattr(jax.nn, activation)(jax.lax.fori_loop(0, 100, step, logits))
 
     def error(probs):  # of each image, up to a constant, as a share of the truth's spread
         off = probs - ONE_HOT
@@ -366,9 +371,9 @@ def test_it_starts_by_itself(activation):
         return np.sqrt(np.sum(off**2, axis=(1, 2, 3)) / np.sum(spread**2))
 
     constant, inverted = error(np.asarray(descend(start, 1.0), np.float64))
-    assert constant < 0.1
-    assert inverted < 0.1
+    assert constant < 0.05
+    assert inverted < 0.05
     # The paper's term stays where it is, or makes the inverted prediction a perfect negative.
     constant, inverted = error(np.asarray(descend(start, 0.0), np.float64))
-    assert constant == 1
-    assert inverted > 1.5
+    assert constant == pytest.approx(1, abs=1e-6)
+    assert inverted > 1.9
