@@ -51,6 +51,7 @@ if os.environ.get("RMI_JAX_NOTEBOOK_INSTALL", "yes") == "yes":
             constraint = Path(folder, "kept_versions.txt")
             constraint.write_text(kept, encoding="utf-8")
             subprocess.run([*pip, "--constraint", str(constraint), *missing], check=True)
+    importlib.invalidate_caches()  # what was looked for before it was there
 
 sys.path.insert(0, str(checkout / "examples"))  # for the data and the network
 

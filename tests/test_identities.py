@@ -232,6 +232,7 @@ def test_class_and_image_weights_multiply_the_parts(implementation, x64):
                 logits,
                 data.labels,
                 bce_weight=0.3,
+                activation="sigmoid",
                 class_weights=class_weights,
                 factor=2,
                 reduction="none",
