@@ -29,6 +29,7 @@ class Recipe(NamedTuple):
     weights: list[Layer]
     softness: float  # of the target maps: 0 is one-hot, 1 is noise
     jitter: float
+    anchor: float
     bce_weight: float
     rmi_weight: float
     class_weights: list[float]  # for as many classes as there can be
@@ -95,7 +96,13 @@ def _layers(kinds, sizes, most=3, parts=_PARTS):
     return st.lists(layer, min_size=1, max_size=most)
 
 
-def recipes(kinds=tuple(LOGITS), sizes=WILD, jitters=(5e-4, 1.0, 1e4), largest_weight=4.0):
+def recipes(
+    kinds=tuple(LOGITS),
+    sizes=WILD,
+    jitters=(5e-4, 1.0, 1e4),
+    anchors=(0.0, 0.01, 1.0, 100.0),
+    largest_weight=4.0,
+):
     """Recipes of inputs and of the options that may be traced."""
     share = st.sampled_from([0.5, 0.0, 0.3, 1.0])
     vector = st.lists(st.sampled_from([1.0, 0.0, 0.3, largest_weight]), min_size=5, max_size=5)
@@ -106,6 +113,7 @@ def recipes(kinds=tuple(LOGITS), sizes=WILD, jitters=(5e-4, 1.0, 1e4), largest_w
         weights=_layers(WEIGHTS, st.sampled_from([1.0, 1e-3, 2.5 * largest_weight]), most=2),
         softness=st.sampled_from([0.0, 0.1, 1.0]),
         jitter=st.sampled_from(jitters),
+        anchor=st.sampled_from(anchors),
         bce_weight=share,
         rmi_weight=share,
         class_weights=vector,

@@ -8,13 +8,15 @@ import rmi_jax
 
 
 def region_terms(**options):
-    """``run(probs, targets, where, jitter) -> terms [B, C], gradients of their sum by both maps``.
+    """``run(probs, targets, where, jitter, anchor)`` of the term and its gradients, compiled.
 
-    The last two may be left out; all else is an option of `rmi_jax.region_information_loss`.
+    It gives terms ``[B, C]`` and the gradients of their sum by both maps. The last three arguments
+    may be left out; all else is an option of `rmi_jax.region_information_loss`.
     """
 
-    def loss_fn(probs, targets, where=None, jitter=None):
-        traced = {} if jitter is None else {"jitter": jitter}
+    def loss_fn(probs, targets, where=None, jitter=None, anchor=None):
+        traced = {"jitter": jitter, "anchor": anchor}
+        traced = {name: value for name, value in traced.items() if value is not None}
         terms = rmi_jax.region_information_loss(probs, targets, where=where, **options, **traced)
         return terms.sum(), terms
 

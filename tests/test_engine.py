@@ -14,6 +14,7 @@ import predictions
 import pytest
 from conftest import enable_x64
 from inputs import example, smooth
+from terms import region_terms
 from tolerances import GRAD, VALUE, assert_grad, assert_value
 
 import rmi_jax
@@ -184,6 +185,33 @@ def test_pivots_that_rounding_took_are_lifted_to_their_floor():
     expected = np.diag([1e4, ALPHA**0.5, ALPHA**0.5])
     expected[:, 0] = 1e4
     np.testing.assert_allclose(gaussian.cholesky(a, ALPHA), expected, rtol=1e-6)
+
+
+def test_entries_beside_a_lifted_pivot_stay_bounded():
+    # Rounding left nothing of the second row but an entry of 64, which the lifted pivot divides.
+    a = np.full((3, 3), 1e8, "float32")
+    a[1, 2] = a[2, 1] = 1e8 + 64
+    lower = np.asarray(gaussian.cholesky(a, ALPHA), np.float64)
+    assert np.all(np.square(lower).sum(axis=1) <= (1 + 1e-6) * np.diag(a) + ALPHA)
+
+
+def test_further_passes_change_nothing_but_rounding(monkeypatch, x64):
+    data = example(1)
+
+    def evaluate():
+        run = region_terms(factor=1, region_size=2, anchor=0.3)
+        values, (probs_grad, targets_grad) = run(data.probs, data.targets, data.weights)
+        return values, probs_grad, targets_grad
+
+    values, *grads = evaluate()
+    monkeypatch.setattr(fit, "_INFLATION", 0.0)
+    jax.clear_caches()
+    again, *grads_again = evaluate()
+    jax.clear_caches()
+    assert np.any(values != again)
+    assert_value(again, values, "float64")
+    for grad, grad_again in zip(grads, grads_again, strict=True):
+        assert_grad(grad_again, grad, "float64")
 
 
 def test_gradient_is_bounded():

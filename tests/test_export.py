@@ -14,9 +14,14 @@ import rmi_jax
 @pytest.mark.parametrize("platform", ["tpu", "cuda"])
 @pytest.mark.parametrize("ndim", [2, 3])
 def test_loss_and_gradient_lower(ndim, platform, dtype, implementation):
-    def loss_fn(logits, labels, where):
+    def loss_fn(logits, labels, where, anchor):
         return rmi_jax.rmi_loss(
-            logits, labels, where=where, factor=(1, 2), implementation=implementation
+            logits,
+            labels,
+            where=where,
+            anchor=anchor,
+            factor=(1, 2),
+            implementation=implementation,
         )
 
     shape = SHAPES[ndim]
@@ -24,6 +29,7 @@ def test_loss_and_gradient_lower(ndim, platform, dtype, implementation):
         jax.ShapeDtypeStruct(shape, dtype),
         jax.ShapeDtypeStruct(shape[:-1], "int32"),
         jax.ShapeDtypeStruct(shape[:-1], "float32"),
+        jax.ShapeDtypeStruct((), "float32"),
     )
     assert exported.platforms == (platform,)
     loss, grad = exported.out_avals

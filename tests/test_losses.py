@@ -20,12 +20,12 @@ CLASS_WEIGHTS = np.array([0.5, 2.0, 0.0])
 
 # (labels: integer or soft, mask, options)
 OBJECTIVES = [
-    ("labels", None, {"factor": 2}),
+    ("labels", None, {"factor": 2, "activation": "sigmoid"}),
     ("labels", "weights", {"factor": 1, "class_weights": CLASS_WEIGHTS, "bce_weight": 0.3}),
     ("labels", "mask", {"factor": 2, "activation": "softmax", "class_weights": CLASS_WEIGHTS}),
     ("labels", None, {"factor": 2, "bce_weight": 1.0, "rmi_weight": 0.7, "zero_floor": False}),
     ("labels", "mask", {"factor": 2, "ignored": "zero", "activation": "softmax"}),
-    ("labels", "mask", {"factor": (1, 2), "region_size": 2}),
+    ("labels", "mask", {"factor": (1, 2), "region_size": 2, "anchor": 0.5}),
     ("targets", None, {"factor": 2, "bce_weight": 0.0}),
     ("targets", "weights", {"factor": 2, "activation": "softmax", "class_weights": CLASS_WEIGHTS}),
     ("targets", "mask", {"factor": ((1, 2), 1), "scale_weights": (0.25, 2.0), "region_size": 2}),

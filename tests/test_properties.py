@@ -98,7 +98,7 @@ def objective(row):
     def inputs(recipe, shape=row.shape):
         largest = 6e4 if row.dtype == "float16" else 1e30
         data = arrays(recipe, shape, largest)
-        traced = {"jitter": recipe.jitter}
+        traced = {"jitter": recipe.jitter, "anchor": recipe.anchor}
         if not row.without_cross_entropy:
             traced["bce_weight"] = recipe.bce_weight
         for name, length in (("scale_weights", len(row.scales)), ("class_weights", shape[-1])):
@@ -149,7 +149,7 @@ def test_loss_and_gradient_are_finite(row, search, request):
     slow = request.node.get_closest_marker("slow")
     run, inputs = value_and_grad(row, jit=jax.jit if slow else quick_jit)
     # Heavy weights and a small jitter take a gradient out of the range of float16.
-    wide = {"jitters": (5e-4, 1e-5, 1e4), "largest_weight": 1e3}
+    wide = {"jitters": (5e-4, 1e-5, 1e4), "anchors": (0.0, 0.1, 1e6), "largest_weight": 1e3}
     drawn = recipes(**({} if row.dtype == "float16" else wide))
 
     def check(recipe):
@@ -164,9 +164,9 @@ def test_the_rmi_term_is_never_negative(row, search):
     options = geometry(row)
 
     @quick_jit
-    def run(probs, targets, weights, jitter):
+    def run(probs, targets, weights, jitter, anchor):
         return rmi_jax.region_information_loss(
-            probs, targets, where=weights, jitter=jitter, **options
+            probs, targets, where=weights, jitter=jitter, anchor=anchor, **options
         )
 
     def check(recipe):
@@ -176,6 +176,7 @@ def test_the_rmi_term_is_never_negative(row, search):
             data.targets.astype("float32"),
             data.weights.astype("float32"),
             recipe.jitter,
+            recipe.anchor,
         )
         assert np.all(values >= 0)
         absent = ~np.any(data.targets, axis=tuple(range(1, row.ndim + 1)))
@@ -281,9 +282,9 @@ def test_flips_transposes_and_permutations_commute(row, search):
             rng = np.random.default_rng(recipe.seed)
             maps = (0.99 * m + 0.01 * rng.uniform(size=m.shape) for m in maps)
         maps = (*maps, data.weights)
-        terms, grads = plain(*maps, recipe.jitter)
+        terms, grads = plain(*maps, recipe.jitter, recipe.anchor)
         expected = terms[images][:, classes], tuple(map(move, grads))
-        assert_same(other(*map(move, maps), recipe.jitter), expected)
+        assert_same(other(*map(move, maps), recipe.jitter, recipe.anchor), expected)
 
     search(check)
 

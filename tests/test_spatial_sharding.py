@@ -28,11 +28,15 @@ class Case(NamedTuple):
     shape: tuple[int, ...]
     name: str  # of the function
     options: dict
+    misplaced: bool = False  # whether the first image's prediction needs further passes
 
 
 SMALL_REGIONS = {"region_size": 2, "dilation": 2}
 QUICK = {
-    "batch and rows": Case((2, 2), (2, 16, 11, 3), "rmi_loss", {"factor": (1, 4)}),
+    # Half of the devices need further passes, the others do not.
+    "batch and rows": Case(
+        (2, 2), (2, 16, 11, 3), "rmi_loss", {"factor": (1, 4), "anchor": 0.3}, misplaced=True
+    ),
     "volume": Case(
         (1, 4), (1, 16, 6, 5, 2), "soft_rmi_loss", {**SMALL_REGIONS, "factor": 2, "ignored": "zero"}
     ),
@@ -52,6 +56,8 @@ def full(devices):
         FUNCTIONS, (1, 4, (1, 2, 4)), ("exclude", "zero")
     ):
         options = {"factor": factor, "ignored": ignored}
+        if name == "region_information_loss":
+            options["anchor"] = 1.0
         cases[f"2-D {name} {factor} {ignored}"] = Case(
             (1, devices), (1, 8 * devices, 13, 3), name, options
         )
@@ -95,11 +101,13 @@ def check(line):
 
 @pytest.mark.parametrize("case", QUICK)
 @both_implementations
-def test_only_borders_move_and_never_in_a_loop(case, implementation):
+def test_only_borders_and_sums_move(case, implementation):
     moved = lines(4, "quick")[case, implementation]["moved"]
     assert "collective-permute" in {name for name, _, _ in moved}
-    assert [name for name, _, in_loop in moved if in_loop] == []
-    _, (batch, rows, *others, classes), name, options = QUICK[case]
+    # Within a loop only the sums of a further pass do.
+    in_loops = [name for name, _, in_loop in moved if in_loop]
+    assert set(in_loops) <= {"all-reduce"}
+    _, (batch, rows, *others, classes), name, options, _ = QUICK[case]
     borrowed = 6 if name == "rmi_loss" else 3
     dim = 2 * options.get("region_size", 3) ** len((rows, *others))
     largest = {
@@ -190,11 +198,18 @@ def run_memory(devices):
     print(json.dumps({"case": ["memory"], "bytes": sum(parts), "parts": parts}))
 
 
+def misplaced_prediction(labels, classes):
+    """Confident logits of the labels, a pixel off along the diagonal."""
+    return 8.0 * (2 * np.roll(labels[..., None] == np.arange(classes), (1, 1), (0, 1)) - 1)
+
+
 def run_case(case, implementation):
     import jax.numpy as jnp
 
-    (data_devices, row_devices), shape, name, options = case
+    (data_devices, row_devices), shape, name, options, misplaced = case
     data = example(len(shape) - 2, shape)
+    if misplaced:
+        data.logits[0] = misplaced_prediction(data.labels[0], shape[-1])
     soft = name != "rmi_loss"
     inputs = (
         (data.probs if name.startswith("region") else data.logits).astype("float32"),

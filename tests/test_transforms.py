@@ -12,7 +12,7 @@ from inputs import example
 import rmi_jax
 
 DATA = example(2)
-OPTIONS = {"factor": 1, "region_size": 2}
+OPTIONS = {"factor": 1, "region_size": 2, "anchor": 0.3}
 
 
 @pytest.fixture

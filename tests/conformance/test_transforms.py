@@ -18,9 +18,9 @@ OPTIONS = {"factor": 1, "region_size": 2}
 
 @pytest.fixture
 def loss_fn(implementation):
-    def loss_fn(logits, labels=DATA.labels, where=WEIGHTS):
+    def loss_fn(logits, labels=DATA.labels, where=WEIGHTS, anchor=0.1):
         return rmi_jax.rmi_loss(
-            logits, labels, where=where, implementation=implementation, **OPTIONS
+            logits, labels, where=where, anchor=anchor, implementation=implementation, **OPTIONS
         )
 
     return loss_fn
@@ -67,6 +67,21 @@ def test_vmap_over_part_of_the_arguments(loss_fn):
     assert_value(losses, [one(LOGITS, labels, mask) for mask in masks], "float32")
 
 
+def test_vmap_over_anchors(loss_fn):
+    anchors = np.array([0.0, 0.05, 10.0], "float32")
+
+    def of_an_anchor(anchor):
+        return jax.value_and_grad(loss_fn)(LOGITS, anchor=anchor)
+
+    losses, grads = quick_jit(jax.vmap(of_an_anchor))(anchors)
+    one = quick_jit(of_an_anchor)
+    for i, anchor in enumerate(anchors):
+        loss, grad = one(anchor)
+        assert_value(losses[i], loss, "float32")
+        assert_grad(grads[i], grad, "float32")
+    assert np.all(np.diff(losses) != 0)
+
+
 def test_scan_over_descent_steps(loss_fn):
     def step(logits, _):
         loss, grad = jax.value_and_grad(loss_fn)(logits)
@@ -83,13 +98,14 @@ def test_scan_over_descent_steps(loss_fn):
 
 
 def test_the_options_may_be_traced(implementation):
-    def loss_fn(bce_weight, rmi_weight, jitter, class_weights, scale_weights):
+    def loss_fn(bce_weight, rmi_weight, jitter, anchor, class_weights, scale_weights):
         return rmi_jax.rmi_loss(
             LOGITS,
             DATA.labels,
             bce_weight=bce_weight,
             rmi_weight=rmi_weight,
             jitter=jitter,
+            anchor=anchor,
             class_weights=class_weights,
             factor=(1, 2),
             scale_weights=scale_weights,
@@ -101,6 +117,7 @@ def test_the_options_may_be_traced(implementation):
         0.3,
         0.4,
         1e-3,
+        0.2,
         np.array([1.0, 2.0, 0.5], "float32"),
         np.array([0.6, 0.1], "float32"),
     )
