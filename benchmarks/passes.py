@@ -89,11 +89,11 @@ def main(steps: int = 600, every: int = 10, seed: int = 0, results: Path = RESUL
 def cost(met, anchor: float, rounds: int = 5) -> float:
     """Time of loss and gradient over that with a single pass, both in turns, median ratio."""
     runs = []
-    for threshold in (fit._CANCELLATION, 1e30):
-        before, fit._CANCELLATION = fit._CANCELLATION, threshold
+    for threshold in (fit._INFLATION, 1e30):
+        before, fit._INFLATION = fit._INFLATION, threshold
         run = jax.jit(jax.value_and_grad(lambda x, y: rmi_jax.rmi_loss(x, y, anchor=anchor)))
         jax.block_until_ready(run(*met[0]))  # traced while the threshold holds
-        fit._CANCELLATION = before
+        fit._INFLATION = before
         runs.append(run)
     ratios = []
     for _ in range(rounds):

@@ -5,6 +5,7 @@
 `--help` lists all options, `README.md` beside this file has settings for public benchmarks.
 """
 
+import io
 import os
 import sys
 
@@ -50,6 +51,8 @@ def check(options: config.Config) -> None:
 
 
 if __name__ == "__main__":
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names in any script, on any terminal
     matplotlib.use("agg")
     sys.stdout.reconfigure(errors="backslashreplace")  # names in any script, on any terminal
     main(sys.argv[1:])

@@ -76,7 +76,7 @@ def scalar(name: str, value, *, least: float = 0, most: float = LARGEST) -> None
     number = array_checks.concrete_scalar(value)
     if number is not None and not least <= number <= most:
         bound = f"at least {least}" if least else "not negative"
-        if most < LARGEST and number > most:
+        if most < number <= LARGEST:
             raise ValueError(f"{name} must be at most {most:g}, got {number}")
         raise ValueError(f"{name} must be finite and {bound} in float32, got {number}")
 

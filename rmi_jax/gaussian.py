@@ -30,8 +30,9 @@ class Whitening(NamedTuple):
 
     chol: jax.Array  # K, lower triangular [..., 2d, 2d]
     floor: jax.Array  # [..., 2d] least squared diagonal of K: alpha times that of C
-    inverse: jax.Array  # K^-1 C, which takes [P; D] to white columns
-    cancellation: jax.Array  # [...] how far the smallest pivot fell below its diagonal entry
+    inverse: jax.Array  # K^-1, which takes z to white columns
+    change: jax.Array  # K^-1 C, which takes [P; D] there
+    inflation: jax.Array  # [...] the largest variance inflation factor of the rows of z
 
 
 class Terms(NamedTuple):
@@ -125,8 +126,11 @@ def whiten(
     # J >= alpha I, so that in this basis no pivot is smaller than alpha times that of C C'.
     floor = prior.jitter * jnp.square(diagonal(change))
     chol = cholesky(joint, floor)
-    lost = jnp.max(diagonal(joint) / jnp.square(diagonal(chol)), axis=-1)
-    return Whitening(chol, floor, solve(chol, change), lost)
+    inverse = solve(chol, identity_from(chol))
+    # How often a row's variance is what the other rows leave of it: by so much, and not only by
+    # what the rows before it leave, the rounding of the sums grows on its way to the factor.
+    inflation = jnp.max(diagonal(joint) * jnp.sum(jnp.square(inverse), axis=-2), axis=-1)
+    return Whitening(chol, floor, inverse, matmul(inverse, change), inflation)
 
 
 def to_regions(matrix: jax.Array, slope: jax.Array) -> jax.Array:
@@ -152,13 +156,6 @@ def truth_scatter(scatter: jax.Array, slope: jax.Array) -> jax.Array:
 def with_jitter(scatter: jax.Array, jitter: jax.Array) -> jax.Array:
     """``scatter + alpha I``."""
     return scatter + jitter * identity_from(scatter)
-
-
-def residual(whitening: Whitening) -> jax.Array:
-    """The matrix that takes ``z`` to ``L22^-1 (Y - W P)``, with ``L22 L22' = M + alpha I``."""
-    chol = whitening.chol
-    lower = jnp.split(identity_from(chol), 2, axis=-1)[1]
-    return transpose(solve(chol, lower, transposed=True))
 
 
 def explanatory_slope(scatter: jax.Array, slope: jax.Array, jitter: jax.Array) -> jax.Array:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from rmi_jax import array_checks, checks, class_maps
+from rmi_jax.undefined import where_defined
 
 
 def image_iou(
@@ -46,7 +47,7 @@ def image_iou(
 
     hits = pixels_of_classes(labels, valid & (predictions == labels))
     union = pixels_of_classes(labels, valid) + pixels_of_classes(predictions, valid) - hits
-    return jnp.where(union > 0, hits / jnp.maximum(union, 1), jnp.nan)
+    return where_defined(union > 0, hits / jnp.maximum(union, 1))
 
 
 def mean_image_iou(ious: jax.Array, *, worst: float = 1.0) -> jax.Array:
@@ -65,7 +66,11 @@ def mean_image_iou(ious: jax.Array, *, worst: float = 1.0) -> jax.Array:
       TypeError: for IoUs that are not floating point, or a share that is not a static number.
       ValueError: for IoUs of another shape or outside [0, 1], or a share that is not in (0, 1].
     """
-    return _mean_of_worst(jnp.nanmean(_checked(ious), axis=1), _share(worst))
+    share, ious = _share(worst), _checked(ious)
+    known = ~jnp.isnan(ious)
+    classes = jnp.sum(known, axis=1, dtype=jnp.float32)
+    means = jnp.sum(jnp.where(known, ious, 0), axis=1) / jnp.maximum(classes, 1)
+    return _mean_of_worst(means, classes > 0, share)
 
 
 def class_image_iou(ious: jax.Array, *, worst: float = 1.0) -> jax.Array:
@@ -85,17 +90,19 @@ def class_image_iou(ious: jax.Array, *, worst: float = 1.0) -> jax.Array:
       TypeError: as `mean_image_iou`.
       ValueError: as `mean_image_iou`.
     """
-    share = _share(worst)
-    return jax.vmap(lambda column: _mean_of_worst(column, share), in_axes=1)(_checked(ious))
+    share, ious = _share(worst), _checked(ious)
+    known = ~jnp.isnan(ious)
+    each = jax.vmap(lambda *column: _mean_of_worst(*column, share), in_axes=1)
+    return each(jnp.where(known, ious, 0), known)
 
 
-def _mean_of_worst(scores: jax.Array, share: float) -> jax.Array:
-    """Mean over that share of the scores that are not NaN, the lowest; fractions of one count."""
-    scores = jnp.sort(scores)  # NaN last
-    known = ~jnp.isnan(scores)
-    kept = share * jnp.sum(known)
-    weights = jnp.clip(kept - jnp.arange(len(scores)), 0, 1)
-    return jnp.sum(jnp.where(known, weights * scores, 0)) / kept
+def _mean_of_worst(scores: jax.Array, known: jax.Array, share: float) -> jax.Array:
+    """Mean over that share of the known scores, the lowest; fractions of one count."""
+    scores = jnp.sort(jnp.where(known, scores, 2))  # the unknown last
+    count = jnp.sum(known, dtype=jnp.float32)
+    kept = share * count
+    weights = jnp.clip(kept - jnp.arange(len(scores), dtype=jnp.float32), 0, 1)
+    return where_defined(count > 0, jnp.sum(weights * scores) / jnp.where(count > 0, kept, 1))
 
 
 def _share(worst: float) -> float:

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rmi_jax import array_checks, checks, class_maps
+from rmi_jax import array_checks, checks, class_maps, undefined
 from rmi_jax.image_metrics import class_image_iou, image_iou, mean_image_iou  # noqa: F401
 
 MOST_CLASSES = math.isqrt(np.iinfo(np.int32).max)  # of a matrix whose cells an int32 can number
@@ -147,7 +147,7 @@ def boundary_f1(counts: jax.Array) -> jax.Array:
     precision = _ratio(matched_predicted, predicted, 0)
     recall = _ratio(matched_true, true, 0)
     f1 = _ratio(2 * precision * recall, precision + recall, 0)
-    return _where(predicted + true > 0, f1, math.nan)
+    return undefined.where_defined(predicted + true > 0, f1)
 
 
 def boundary_iou(counts: jax.Array) -> jax.Array:
@@ -206,9 +206,4 @@ def _columns(counts: jax.Array) -> tuple[jax.Array, ...]:
 
 def _ratio(part: jax.Array, whole: jax.Array, otherwise: float = math.nan) -> jax.Array:
     # Not jnp.maximum(whole, 1): a matrix that was divided by its sum has the same ratios.
-    return _where(whole > 0, part / jnp.where(whole > 0, whole, 1), otherwise)
-
-
-def _where(known: jax.Array, value: jax.Array, otherwise: float) -> jax.Array:
-    with jax.debug_nans(False):  # a NaN that is chosen here is meant
-        return jnp.where(known, value, otherwise)
+    return undefined.where_defined(whole > 0, part / jnp.where(whole > 0, whole, 1), otherwise)

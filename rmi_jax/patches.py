@@ -79,9 +79,9 @@ def _pair_terms(
         itself = scatter(gaussian.matmul(y, gaussian.of_itself(change, slope).T))
         return gaussian.whiten(columns, itself, change, slope, prior)
 
-    identity = jnp.eye(2 * regions.dim, dtype=p.dtype)
+    identity = gaussian.identity_from(scatter(constants[0]))
     change = lax.fori_loop(
-        0, _FURTHER_PASSES, lambda _, change: whiten(change, *constants).inverse, identity
+        0, _FURTHER_PASSES, lambda _, change: whiten(change, *constants).change, identity
     )
     found = gaussian.information(whiten(change, errors, y))
     plain = whiten(identity, *constants, prior._replace(anchor=jnp.zeros_like(prior.anchor)))

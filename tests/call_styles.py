@@ -21,6 +21,7 @@ LABELS = (MAPS[..., 1] > MAPS[..., 0]).astype("int32")
 MASK = RNG.uniform(size=SHAPE[:-1]) > 0.2
 WEIGHTS = np.where(MASK, RNG.uniform(0.5, 1, MASK.shape), 0).astype("float32")
 MATRIX = np.array([[50, 2], [3, 89]], "int32")
+IOUS = np.array([[0.5, 1.0], [np.nan, 0.25], [np.nan, np.nan]], "float32")
 BOUNDARIES = np.array([[4, 6, 3, 5, 2, 9], [4, 4, 4, 4, 7, 7]], "int32")
 
 TERM = {
@@ -29,6 +30,7 @@ TERM = {
     "where": WEIGHTS,
     "region_key": np.array([0, 7], "uint32"),
 }
+ANCHOR = {"anchor": np.float32(0.5)}
 MIX = {
     "bce_weight": np.float32(0.5),
     "rmi_weight": np.float32(0.25),
@@ -40,9 +42,9 @@ TWO = {"num_classes": 2}
 
 # function: (its arrays, what else it needs)
 FUNCTIONS = {
-    "rmi_loss": ({"logits": 4 * MAPS - 2, "labels": LABELS, **MIX, **TERM}, REGIONS),
-    "soft_rmi_loss": ({"logits": 4 * MAPS - 2, "targets": MAPS, **MIX, **TERM}, REGIONS),
-    "region_information_loss": ({"probs": MAPS, "targets": MAPS[::-1], **TERM}, REGIONS),
+    "rmi_loss": ({"logits": 4 * MAPS - 2, "labels": LABELS, **MIX, **ANCHOR, **TERM}, REGIONS),
+    "soft_rmi_loss": ({"logits": 4 * MAPS - 2, "targets": MAPS, **MIX, **ANCHOR, **TERM}, REGIONS),
+    "region_information_loss": ({"probs": MAPS, "targets": MAPS[::-1], **ANCHOR, **TERM}, REGIONS),
     "region_mutual_information": ({"probs": MAPS, "targets": MAPS[::-1], **TERM}, REGIONS),
     "extract_regions": ({"maps": MAPS}, {"region_size": 2}),
     "downsample": ({"maps": MAPS, "where": MASK}, {"factor": 2}),
@@ -51,6 +53,9 @@ FUNCTIONS = {
     "metrics.iou": ({"matrix": MATRIX}, {}),
     "metrics.mean_iou": ({"matrix": MATRIX}, {}),
     "metrics.dice": ({"matrix": MATRIX}, {}),
+    "metrics.image_iou": (CLASSES, TWO),
+    "metrics.mean_image_iou": ({"ious": IOUS}, {"worst": 0.5}),
+    "metrics.class_image_iou": ({"ious": IOUS}, {"worst": 0.5}),
     "metrics.boundary_counts": (CLASSES, {**TWO, "tolerance": 1}),
     "metrics.boundary_f1": ({"counts": BOUNDARIES}, {}),
     "metrics.boundary_iou": ({"counts": BOUNDARIES}, {}),
@@ -59,7 +64,7 @@ FUNCTIONS = {
 STATIC = {"activation", "axis", "axis_name", "dilation", "downsampling", "factor", "has_aux"}
 STATIC |= {"ignored", "implementation", "method", "normalize", "num_classes", "reduction"}
 STATIC |= {"region_size", "region_stride", "spatial_axis_name", "stride", "tolerance", "zero_floor"}
-STATIC |= {"transition_steps", "warmup_steps"}
+STATIC |= {"transition_steps", "warmup_steps", "worst"}
 
 LISTS = ("class_weights", "scale_weights")
 

@@ -5,6 +5,7 @@ targets: nothing is known then of traced values, and constants must be read on t
 """
 
 import functools
+import inspect
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +24,7 @@ from conftest import quick_jit
 from flax import nnx
 from tolerances import assert_grad, assert_value
 
+import rmi_jax
 from rmi_jax import array_checks, options
 from rmi_jax.gaussian import Terms
 
@@ -30,6 +32,14 @@ CASES = [(name, array) for name, (arrays, _) in FUNCTIONS.items() for array in a
 
 
 def test_the_table_has_every_array_of_every_function():
+    modules = (rmi_jax, ""), (rmi_jax.metrics, "metrics.")
+    public = {
+        prefix + name
+        for module, prefix in modules
+        for name, _ in inspect.getmembers(module, inspect.isfunction)
+        if not name.startswith("_")
+    }
+    assert set(FUNCTIONS) == public
     for name, (arrays, _) in FUNCTIONS.items():
         assert set(arrays) == array_arguments(name)
 

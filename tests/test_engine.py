@@ -157,7 +157,7 @@ def test_second_pass_restores_what_one_pass_loses(side):
 @pytest.fixture
 def one_pass(monkeypatch):
     # Not infinity, which would let the compiler remove the second pass.
-    monkeypatch.setattr(fit, "_CANCELLATION", 1e30)
+    monkeypatch.setattr(fit, "_INFLATION", 1e30)
     jax.clear_caches()
     yield
     jax.clear_caches()

@@ -191,8 +191,8 @@ def test_lists_are_names_in_their_order_and_as_often(listed):
 def test_lists_may_have_endings_and_folders(listed):
     top = Path(listed("cam").reader.samples[0].image).parent.name
     lines = ("cam.001.jpg", f"{top}/cam.JPG", f"/{top}/site 1/a.b.jpg", "./my photo ", "  cam.002")
-    dataset = listed(*lines)
-    assert dataset.names == ("cam.001", "cam", "site 1/a.b", "my photo", "cam.002")
+    dataset = listed(*lines, unicodedata.normalize("NFD", "forêt.jpg"))
+    assert dataset.names == ("cam.001", "cam", "site 1/a.b", "my photo", "cam.002", "forêt")
     assert not check_data(dataset)
 
 

@@ -112,13 +112,14 @@ def test_a_class_that_fills_the_image_varies_among_padded_zeros():
     # In the authors' way the windows count what is outside the image as zeros.
     data = example(1)
     labels = np.full_like(data.labels, 1)
-    options = {"factor": 2, "ignored": "zero"}
+    options = {"factor": 2, "ignored": "zero", "anchor": 0.01}
     expected = oracle.region_loss(data.probs, oracle.one_hot(labels, 3)[0], None, **options).loss
     assert np.all(expected[:, 1] > 0)
 
     @quick_jit
     def run(logits):
-        return rmi_jax.rmi_loss(logits, labels, has_aux=True, **options)[1].rmi
+        loss = partial(rmi_jax.rmi_loss, activation="sigmoid", has_aux=True, **options)
+        return loss(logits, labels)[1].rmi
 
     assert_value(run(data.logits.astype("float32")), expected.mean(axis=0), "float32")
 
@@ -202,6 +203,7 @@ def test_absent_classes_add_nothing(ignored, implementation):
             logits,
             labels,
             bce_weight=0.0,
+            activation="sigmoid",
             factor=2,
             ignored=ignored,
             reduction="none",
@@ -297,6 +299,7 @@ def test_one_hot_targets_and_shifted_softmax_logits(ndim, implementation):
             "factor": 2,
             "region_size": 2,
             "activation": "softmax",
+            "anchor": 0.01,
             "implementation": implementation,
         }
         return (
@@ -310,7 +313,7 @@ def test_one_hot_targets_and_shifted_softmax_logits(ndim, implementation):
 
 
 def test_one_channel_trains_to_the_right_sign(implementation):
-    # A linear model that starts at a constant prediction, where RMI alone is flat.
+    # A linear model that starts at a constant prediction, where RMI without an anchor is flat.
     data = example(2, (4, 16, 16, 1))
     truth = (smooth(np.random.default_rng(3).normal(size=data.probs.shape)) > 0).astype("float32")
     noise = np.random.default_rng(4).normal(size=(*truth.shape[:-1], 2))
@@ -325,7 +328,7 @@ def test_one_channel_trains_to_the_right_sign(implementation):
                 logits,
                 truth,
                 bce_weight=weight,
-                factor=1,
+                anchor=0.0,
                 region_size=2,
                 implementation=implementation,
             )

@@ -165,6 +165,15 @@ def test_absent_classes_are_no_mistake(name):
     assert np.isnan(ratios[2])
 
 
+def test_absent_classes_of_an_image_are_no_mistake():
+    with jax.debug_nans(True):
+        ious = metrics.image_iou(LABELS, np.where(MASK, LABELS, -1), 3)
+        means = [ratio(ious) for ratio in (metrics.mean_image_iou, metrics.class_image_iou)]
+    assert np.isnan(ious[:, 2]).all()
+    np.testing.assert_array_equal(means[0], 1)
+    np.testing.assert_array_equal(means[1], [1, 1, np.nan])
+
+
 def test_the_mean_iou_of_present_classes_needs_no_nan():
     expected = np.nanmean(metrics.iou(ABSENT["matrix"]))
     with jax.debug_nans(True):

@@ -145,9 +145,8 @@ def test_gradients_are_finite_and_zero_where_ignored(study, name):
 
 @pytest.mark.examples
 def test_gradients_of_all_other_losses(study):
-    losses = study("losses")
-    for name in set(losses.TITLES) - set(PLAIN):
-        check_gradient(losses, name)
+    for name in set(study("contestants").TITLES) - set(PLAIN):
+        check_gradient(study("losses"), name)
 
 
 def test_parts_are_apart(study):
@@ -187,6 +186,25 @@ def test_resampling_keeps_pictures_and_labels_together(study):
     options = {"seed": 3, "batch": 2, "crop": 16, "seek_classes": True}
     first, again = (next(batches.batches(stacked, **options)) for _ in range(2))
     np.testing.assert_array_equal(first.images, again.images)
+
+
+def test_thinning_erases_objects_from_labels_and_pictures(study):
+    rare, data = study("rare"), study("data")
+    labels = np.zeros((2, 64, 64), np.uint8)
+    for image, row, column in ((0, 5, 5), (0, 40, 8), (1, 20, 28), (1, 50, 50)):
+        labels[image, row : row + 6, column : column + 6] = 1
+    labels[1, :2] = 255
+    pieces = rare.pieces(labels == 1)
+    assert pieces.max() == 5  # the third square lies across a line of the grid
+    images = np.where(labels == 1, 4.0, 1.0)[..., None].astype(np.float32)
+    share = 40 / (2 * 64 * 64 - 128)
+    thinned = rare.thin_part(data.Maps(images, labels), 1, 0, share)
+    left = thinned.labels == 1
+    assert 0 < left.sum() <= 40
+    assert (thinned.labels[labels == 255] == 255).all()
+    np.testing.assert_allclose(thinned.images[..., 0][left], 4)
+    erased = (labels == 1) & ~left
+    assert np.abs(thinned.images[..., 0][erased] - 1).max() < 0.1
 
 
 def test_records_survive_torn_lines(study, tmp_path):
@@ -296,4 +314,17 @@ def test_the_studies_run_and_resume(tmp_path):
     assert json.loads(again[6])["test"] == json.loads(lines[5])["test"]
     assert "| softmax RMI |" in run("--table", "--plot", str(plot))
     with Image.open(plot) as image:
+        assert image.width > 400
+
+
+@pytest.mark.examples
+def test_health_draws_what_it_recorded(study, tmp_path):
+    health, data, trainer = study("health"), study("data"), study("trainer")
+    task = data.load("water")
+    runs = {n: health.watched(trainer.Settings("water", n, 2), task) for n in health.RUNS}
+    lines = runs["rmi-0.01"]["health"]
+    assert [line["step"] for line in lines] == [1, 2]
+    assert np.shape(lines[0]["slope"]) == (3,)
+    health.draw(json.loads(json.dumps(runs)), task.classes, tmp_path / "health.png")
+    with Image.open(tmp_path / "health.png") as image:
         assert image.width > 400

@@ -22,6 +22,7 @@ KEY = jax.random.key(0)
 # What the metrics count for two classes: predictions that are right, and some that are not.
 MATRIX = np.array([[50, 2], [3, 89]])
 BOUNDARIES = np.array([[4, 6, 3, 5, 2, 9], [4, 4, 4, 4, 7, 7]])
+IOUS = np.array([[0.5, np.nan], [0.25, 1.0]], "float32")  # of two images
 CLASSES = {"predictions": LABELS, "labels": LABELS, "num_classes": 3}
 
 ARGUMENTS = {
@@ -39,16 +40,21 @@ ARGUMENTS = {
     "metrics.boundary_counts": {**CLASSES, "tolerance": 2},
     "metrics.boundary_f1": {"counts": BOUNDARIES},
     "metrics.boundary_iou": {"counts": BOUNDARIES},
+    "metrics.image_iou": CLASSES,
+    "metrics.mean_image_iou": {"ious": IOUS},
+    "metrics.class_image_iou": {"ious": IOUS},
 }
 SOFT = ("soft_rmi_loss",)
 LOSSES = ("rmi_loss", "soft_rmi_loss")
 TERMS = ("region_information_loss", "region_mutual_information")
 ALL = LOSSES + TERMS
+ANCHORED = (*LOSSES, "region_information_loss")
 EXTRACT, DOWNSAMPLE, SCHEDULE = ("extract_regions",), ("downsample",), ("warmup_schedule",)
 MATRICES = ("metrics.iou", "metrics.mean_iou", "metrics.dice")
 CONTOURS = ("metrics.boundary_f1", "metrics.boundary_iou")
 BOUNDARY = ("metrics.boundary_counts",)
-COUNTS = ("metrics.confusion_matrix", *BOUNDARY)
+COUNTS = ("metrics.confusion_matrix", *BOUNDARY, "metrics.image_iou")
+PER_IMAGE = ("metrics.mean_image_iou", "metrics.class_image_iou")
 
 
 CAST = ".astype(jnp.int32)"  # of class indices that were cast to floats
@@ -293,6 +299,9 @@ MISUSE = [
     *choice_rows(ALL, "ignored", ("exclude", "zero"), "skip"),
     *choice_rows(ALL, "implementation", ("patches", "streaming"), "fast", "Patches"),
     *real_rows(ALL, "jitter"),
+    *real_rows(ANCHORED, "anchor"),
+    (ANCHORED, {"anchor": -0.1}, ValueError, ["anchor", "-0.1", "negative"]),
+    (ANCHORED, {"anchor": 1e7}, ValueError, ["anchor", "at most 1e+06", "10000000"]),
     (ALL, {"jitter": 0.0}, ValueError, ["jitter", "got 0.0", "at least 1e-12"]),
     (ALL, {"jitter": 1e-13}, ValueError, ["jitter", "got 1e-13", "at least 1e-12"]),
     (ALL, {"where": full(True)[:1]}, ValueError, ["where", "(1, 9, 8)", "(2, 9, 8)"]),
@@ -344,6 +353,11 @@ MISUSE = [
     (SCHEDULE, {"final_weight": 1.1}, ValueError, ["final_weight", "1.1", "at most 1"]),
     (SCHEDULE, {"final_weight": None}, TypeError, ["final_weight", "None", "real number"]),
     # The metrics.
+    (PER_IMAGE, {"ious": LABELS}, TypeError, ["ious", "int32", "floating point"]),
+    (PER_IMAGE, {"ious": IOUS[0]}, ValueError, ["ious", "(2,)"]),
+    (PER_IMAGE, {"worst": 0.0}, ValueError, ["worst", "0.0", "(0, 1]"]),
+    (PER_IMAGE, {"worst": 1.5}, ValueError, ["worst", "1.5", "(0, 1]"]),
+    (PER_IMAGE, {"worst": None}, TypeError, ["worst", "None", "real number"]),
     *classes_rows(COUNTS, "predictions"),
     *classes_rows(COUNTS, "labels"),
     (COUNTS, {"predictions": LABELS[:1]}, ValueError, ["predictions", "(1, 9, 8)", "(2, 9, 8)"]),

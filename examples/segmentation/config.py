@@ -209,17 +209,15 @@ def flags(options: dict[str, Any], prefix: str = "--") -> list[str]:
 
 
 def settle(config: Config, folder: Path) -> None:
-    """Writes ``config.yaml``; compares it first with that of a run to go on with, if there is one.
+    """Writes ``config.yaml``; compares it first, where checkpoints do not say what the run is.
 
     A run that has saved nothing, perhaps since an option was wrong, may begin anew with others.
     """
-    file, text = folder / "config.yaml", to_yaml(config)
-    if file.exists():
-        if checkpoints.steps(folder / "checkpoints"):
-            refuse_others(read(file), config, folder)
-        if file.read_text(encoding="utf-8") == text:
-            return
-    writing.write(file, text)
+    file, text, saved = folder / "config.yaml", to_yaml(config), folder / "checkpoints"
+    if file.exists() and checkpoints.steps(saved) and checkpoints.record(saved) is None:
+        refuse_others(read(file), config, folder)
+    if not file.exists() or file.read_bytes() != text.encode():
+        writing.write(file, text)
 
 
 def refuse_others(before: dict[str, Any], config: Config, folder: Path) -> None:

@@ -18,7 +18,7 @@ from segmentation.problems import BadData
 Use = Literal["picture", "values", "colours"]
 
 ENDINGS = frozenset((
-    ".bmp", ".dib", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pfm", ".pgm", ".png",
+    ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pfm", ".pgm", ".png",
     ".pnm", ".ppm", ".tif", ".tiff", ".webp",
 ))  # fmt: skip
 LIMIT = 2 * 89_478_485  # pixels: above that, Pillow suspects a bomb; `read` has its own limit
@@ -225,7 +225,6 @@ FORMATS: dict[str | None, Any] = {
     "MPO": _jpeg,
     "TIFF": _tiff,
     "BMP": _bmp,
-    "DIB": _bmp,
     "GIF": _gif,
     "PPM": _pnm,
     "WEBP": _webp,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import tyro
 
-from studies import campaign, data, records, report, trainer
+from studies import campaign, contestants, data, rare, records, report, trainer
 
 RESULTS = Path(__file__).parent / "results"
 STEPS = {"isbi": 1200, "drive": 1200, "water": 1200, "camvid": 10000, "land-cover": 1200,
@@ -13,41 +13,54 @@ STEPS = {"isbi": 1200, "drive": 1200, "water": 1200, "camvid": 10000, "land-cove
 
 def main(
     tasks: tuple[data.TaskName, ...] = ("isbi", "drive", "water"),
-    losses: tuple[str, ...] = campaign.FIRST,
+    losses: tuple[str, ...] = ("first",),
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4),
     rates: tuple[float, ...] = campaign.RATES,
     steps: int | None = None,
+    widths: tuple[int, ...] = (16, 32, 64),
+    fold: int = 0,
+    foreground: float | None = None,
     root: Path | None = None,
     results: Path = RESULTS,
     table: bool = False,
+    part: report.Part = "test",
     plot: Path | None = None,
 ) -> None:
     """Trains a U-Net with every loss, task and seed that the records lack.
 
     Args:
         tasks: one after the other.
-        losses: names of `losses.py`.
+        losses: names or groups of `contestants.py`, as first, second or doses.
         seeds: for the weights and the batches, the same for each loss.
         rates: learning rates to choose from, on the validation part with seed 0.
         steps: of each run; by default 1200, 10000 on CamVid and 600 on brain slices.
+        widths: of the U-Net, one a level.
+        fold: of isbi, 0 to 2.
+        foreground: erase vessels or lakes up to this share of the pixels (drive and water).
         root: folder with the folders `isbi`, `drive` and `camvid`.
         results: folder of the records, one file a task.
         table: train nothing, print what the records of these tasks say.
+        part: whose scores the tables show; settings are compared on the validation part.
         plot: train nothing, draw the validation curves of these tasks to this file.
     """
     if table or plot:
         runs = records.read(results)
         if table:
-            report.print_tables(runs, tasks)
+            report.print_tables(runs, tasks, part)
         if plot:
             report.plot(runs, tasks, plot)
         return
+    names = contestants.named(losses)
     made_with = records.circumstances()  # now: the code is what was imported
     for name in tasks:
-        task = data.load(name, root)
-        base = trainer.Settings(name, "", steps or STEPS[name])
+        task = data.load(name, root, fold=fold)
+        if foreground is not None:
+            task = rare.thin(task, foreground)
+        base = trainer.Settings(
+            name, "", steps or STEPS[name], fold=fold, foreground=foreground, widths=widths
+        )
         runs = records.read(results)
-        for settings in campaign.plan(runs, base, losses, seeds, rates):
+        for settings in campaign.plan(runs, base, names, seeds, rates):
             record = {**trainer.train(settings, task), **made_with}
             records.append(record, results / f"{name}.jsonl")
             runs.append(record)

@@ -6,9 +6,6 @@ from typing import Any
 
 from studies.trainer import Settings, settings_of, setup
 
-FIRST = ("ce", "rmi", "ce-dice", "rmi-0.01", "bce", "ce-weighted", "rmi-paper", "rmi-warmup")
-SECOND = ("rmi-0.1", "rmi-0.03", "rmi-1", "rmi-0.01-dice", "ce-lovasz", "cwmi", "rmi-0.01-scales",
-          "rmi-0.01-weighted", "rmi-0.1-sigmoid")  # fmt: skip
 RATES = (3e-3, 1e-3, 1e-2)
 EARLY = 2  # seeds at the first learning rate, before the others are tried
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 import rmi_jax
+from studies.contestants import RMI, WITH_WARMUP
 from studies.cwmi import cwmi
 from studies.data import IGNORED
 
@@ -91,50 +92,7 @@ def even_mix_after(warmup: float, transition: float, progress: jax.Array) -> jax
     return 1 - 0.5 * jnp.clip((progress - warmup) / transition, 0, 1)
 
 
-# Every option is written out, so that no change of a default changes a study.
-PAPER = {
-    "activation": "sigmoid", "factor": 4, "region_size": 3, "ignored": "zero", "bce_weight": 0.5,
-    "jitter": 5e-4,
-}  # fmt: skip
-SOFTMAX = {**PAPER, "activation": "softmax", "factor": 1, "ignored": "exclude"}
-RMI: dict[str, dict[str, Any]] = {
-    "rmi-paper": PAPER,
-    "rmi-warmup": SOFTMAX,
-    "rmi": SOFTMAX,
-    "rmi-0.01": {**SOFTMAX, "anchor": 0.01},
-    "rmi-0.03": {**SOFTMAX, "anchor": 0.03},
-    "rmi-0.1": {**SOFTMAX, "anchor": 0.1},
-    "rmi-1": {**SOFTMAX, "anchor": 1.0},
-    "rmi-0.01-scales": {**SOFTMAX, "anchor": 0.01, "factor": (1, 2, 4)},
-    "rmi-0.01-weighted": {**SOFTMAX, "anchor": 0.01},
-    "rmi-0.01-dice": {**SOFTMAX, "anchor": 0.01},
-    "rmi-dice": SOFTMAX,
-    "rmi-0.1-sigmoid": {**SOFTMAX, "anchor": 0.1, "activation": "sigmoid"},
-    "rmi-0.01-sigmoid": {**SOFTMAX, "anchor": 0.01, "activation": "sigmoid"},
-}
 WARMUP = (0.3, 0.1)  # shares of the training
-TITLES = {
-    "ce": "CE",
-    "ce-weighted": "CE, median frequency",
-    "bce": "sigmoid BCE",
-    "ce-dice": "CE + Dice",
-    "ce-lovasz": "CE + Lovasz",
-    "cwmi": "CWMI",
-    "rmi-paper": "RMI as in the paper",
-    "rmi-warmup": "softmax RMI, warm-up",
-    "rmi": "softmax RMI",
-    "rmi-0.01": "softmax RMI, anchor 0.01",
-    "rmi-0.03": "softmax RMI, anchor 0.03",
-    "rmi-0.1": "softmax RMI, anchor 0.1",
-    "rmi-1": "softmax RMI, anchor 1",
-    "rmi-0.01-scales": "the same at 0.01, scales 1, 2, 4",
-    "rmi-0.01-weighted": "the same at 0.01, class weights",
-    "rmi-0.01-dice": "the same at 0.01, + Dice",
-    "rmi-dice": "softmax RMI + Dice",
-    "rmi-0.1-sigmoid": "sigmoid RMI, anchor 0.1",
-    "rmi-0.01-sigmoid": "sigmoid RMI, anchor 0.01",
-}
-BASELINES = ("ce", "ce-weighted", "bce", "ce-dice")
 
 
 def options(name: str) -> dict[str, Any]:
@@ -157,7 +115,7 @@ def loss(name: str) -> Loss:
 
     def rmi(logits, labels, progress, class_weights):
         chosen = dict(RMI[name])
-        if name == "rmi-warmup":
+        if name in WITH_WARMUP:
             chosen["bce_weight"] = even_mix_after(*WARMUP, progress)
         if name.endswith("-weighted"):
             chosen["class_weights"] = class_weights

@@ -4,16 +4,17 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from scipy import stats
 
 from studies.campaign import tuned_rate
-from studies.losses import BASELINES, TITLES
+from studies.contestants import BASELINES, TITLES
 from studies.trainer import Settings, settings_of, setup
 
 Run = dict[str, Any]
+Part = Literal["test", "validation"]
 Observations = Mapping[int, float]  # by seed; by fold where there are several
 
 
@@ -35,12 +36,15 @@ SCORES = (
 def setups(runs: Iterable[Run], tasks: Sequence[str]) -> list[Settings]:
     """What there is a table of: task, length, network."""
     found = {setup(settings_of(r)) for r in runs if r["settings"]["task"] in tasks}
-    return sorted(found, key=lambda s: (tasks.index(s.task), s.widths, s.steps, s.batch, s.crop))
+    return sorted(
+        found, key=lambda s: (tasks.index(s.task), -(s.foreground or 1), s.widths, s.steps)
+    )
 
 
 def described(s: Settings) -> str:
     widths = "-".join(map(str, s.widths))
-    return f"{s.task}, {s.steps} steps of {s.batch} crops, U-Net {widths}"
+    task = s.task if s.foreground is None else f"{s.task} with {100 * s.foreground:g} % foreground"
+    return f"{task}, {s.steps} steps of {s.batch} crops, U-Net {widths}"
 
 
 def chosen_runs(runs: Iterable[Run], wanted: Settings) -> dict[str, list[Run]]:
@@ -66,7 +70,7 @@ def observations(values: Iterable[tuple[Settings, float]]) -> Observations:
     return {key: float(np.mean(group)) for key, group in groups.items()}
 
 
-def scored(runs: Sequence[Run], score: str, part: str = "test") -> Observations:
+def scored(runs: Sequence[Run], score: str, part: Part = "test") -> Observations:
     return observations((settings_of(r), r[part][score]) for r in runs if score in r[part])
 
 
@@ -101,12 +105,14 @@ def steps_to(curve: Sequence[Sequence[float]], goal: float) -> float:
     return np.nan
 
 
-def best_baseline(chosen: Mapping[str, Sequence[Run]], score: Score) -> str | None:
-    """The baseline to beat: the best mean on the test part, which favours the baselines."""
+def best_baseline(
+    chosen: Mapping[str, Sequence[Run]], score: Score, part: Part = "test"
+) -> str | None:
+    """The baseline to beat: the best mean on the part shown, which favours the baselines."""
     means = {
-        name: score.sign * np.mean(list(scored(chosen[name], score.name).values()))
+        name: score.sign * np.mean(list(scored(chosen[name], score.name, part).values()))
         for name in BASELINES
-        if name in chosen and scored(chosen[name], score.name)
+        if name in chosen and scored(chosen[name], score.name, part)
     }
     return max(means, key=means.get) if means else None
 
@@ -127,11 +133,11 @@ def difference_text(difference: Difference) -> str:
     return text
 
 
-def table(runs: Sequence[Run], wanted: Settings) -> str:
-    """One row a loss: test scores, differences to the best baseline, steps to reach it."""
+def table(runs: Sequence[Run], wanted: Settings, part: Part = "test") -> str:
+    """One row a loss: its scores, differences to the best baseline, steps to reach it."""
     chosen = chosen_runs(runs, wanted)
-    columns = [s for s in SCORES if any(scored(group, s.name) for group in chosen.values())]
-    best = {score: best_baseline(chosen, score) for score in columns}
+    columns = [s for s in SCORES if any(scored(group, s.name, part) for group in chosen.values())]
+    best = {score: best_baseline(chosen, score, part) for score in columns}
     head = ["loss", "rate", "seeds"]
     for score in columns:
         head += [score.title, f"over {TITLES[best[score]]}" if best[score] else "over -"]
@@ -139,12 +145,12 @@ def table(runs: Sequence[Run], wanted: Settings) -> str:
     for name, group in chosen.items():
         row = [TITLES[name], f"{group[0]['settings']['rate']:g}", str(len(group))]
         for score in columns:
-            ours = scored(group, score.name)
+            ours = scored(group, score.name, part)
             row.append(mean_and_error(ours) if ours else "-")
             rival = best[score]
             compared = rival is not None and rival != name
             row.append(
-                difference_text(paired(ours, scored(chosen[rival], score.name)))
+                difference_text(paired(ours, scored(chosen[rival], score.name, part)))
                 if compared else "-"
             )  # fmt: skip
         row.append(steps_text(group, chosen.get(best[SCORES[0]] or "", ())))
@@ -168,11 +174,11 @@ def steps_text(runs: Sequence[Run], baseline: Sequence[Run]) -> str:
     return f"{np.mean(reached):.0f} ({len(reached)}/{len(steps)})"
 
 
-def print_tables(runs: Sequence[Run], tasks: Sequence[str]) -> None:
+def print_tables(runs: Sequence[Run], tasks: Sequence[str], part: Part = "test") -> None:
     for wanted in setups(runs, tasks):
-        print(f"\n{described(wanted)}. Scores of the test part; learning rates were chosen on the")
-        print("validation part.\n")
-        print(table(runs, wanted))
+        print(f"\n{described(wanted)}. Scores of the {part} part; learning rates were chosen")
+        print("on the validation part with seed 0.\n")
+        print(table(runs, wanted, part))
 
 
 def plot(runs: Sequence[Run], tasks: Sequence[str], file: Path) -> None:

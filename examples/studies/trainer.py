@@ -29,6 +29,7 @@ class Settings:
     rate: float = 3e-3
     seed: int = 0  # of the weights and the batches
     fold: int = 0
+    foreground: float | None = None  # thinned to this share of the pixels
     batch: int = 4
     crop: int = 64
     widths: tuple[int, ...] = (16, 32, 64)
@@ -102,8 +103,18 @@ def predict(settings: Settings, params, maps: Maps, classes: int) -> np.ndarray:
     return np.concatenate(predictions)[:, :height, :width].astype(np.uint8)
 
 
-def train(settings: Settings, task: Task) -> dict[str, Any]:
+Watch = Callable[[int, Any], None]
+
+
+def train(
+    settings: Settings, task: Task, watch: Watch = lambda step, params: None
+) -> dict[str, Any]:
     """Trains one network and scores it.
+
+    Args:
+        settings: of the run.
+        task: what to train on.
+        watch: called with the number of steps done and the parameters.
 
     Returns:
         `curve`, a list of (step, mean loss since the last one, mean IoU on the validation part);
@@ -131,6 +142,8 @@ def train(settings: Settings, task: Task) -> dict[str, Any]:
         )
         recent.append(float(loss))
         durations.append(time.process_time() - start)
+        if watch:
+            watch(step + 1, params)
         if step + 1 in at:
             predicted = predict(s, params, task.validation, classes)
             reached = scores.mean_iou(predicted, task.validation.labels, classes)

@@ -1,0 +1,110 @@
+"""What a healthy run looks like, and one that fails: `python -m studies.health`.
+
+The loss, its two parts, normalized mutual information and slope of every class on the same crops
+along two runs on water: softmax RMI with a small anchor, and sigmoid RMI without one, where the
+rare class dies.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import matplotlib.pyplot as plt
+import numpy as np
+import tyro
+from flax import nnx
+
+import rmi_jax
+from studies import contestants, data, records, trainer
+from studies.batches import batches
+
+RUNS = {"rmi-0.01": "softmax, anchor 0.01", "sigmoid, anchor 0": "sigmoids, no anchor"}
+POINTS = 40
+
+
+def watched(settings: trainer.Settings, task: data.Task) -> dict[str, Any]:
+    """The record of a run, with a line for each of 40 points along it under `health`."""
+    options = contestants.RMI[settings.loss]
+    classes, channels = len(task.classes), task.train.images.shape[-1]
+    graph, _ = trainer.network(settings.widths, channels, classes, 0)
+    stream = batches(task.validation, seed=0, batch=32, crop=64, seek_classes=True)
+    images, labels = next(stream)
+
+    @jax.jit
+    def measure(params):
+        logits = nnx.merge(graph, params)(images)
+        return rmi_jax.rmi_loss(logits, labels, **options, has_aux=True)
+
+    lines = []
+
+    def watch(step: int, params: Any) -> None:
+        if step % max(settings.steps // POINTS, 1):
+            return
+        loss, parts = jax.device_get(measure(params))
+        lines.append({
+            "step": step,
+            "loss": float(loss),
+            **{name: np.round(value, 4).tolist() for name, value in parts._asdict().items()},
+        })  # fmt: skip
+
+    return {**trainer.train(settings, task, watch), "health": lines}
+
+
+def draw(runs: dict[str, dict[str, Any]], classes: tuple[str, ...], file: Path) -> None:
+    rows = {
+        "loss and its parts, nats": ("loss", "cross_entropy", "rmi"),
+        "normalized mutual information": ("mutual_information",),
+        "slope": ("slope",),
+    }
+    figure, axes = plt.subplots(3, len(runs), figsize=(10, 8), sharex=True, layout="constrained")
+    for column, (name, run) in zip(axes.T, runs.items(), strict=True):
+        lines = run["health"]
+        steps = [line["step"] for line in lines]
+        for axis, (title, keys) in zip(column, rows.items(), strict=True):
+            for key in keys:
+                values = np.array([line[key] for line in lines])
+                if len(keys) > 1:
+                    values = values if values.ndim == 1 else values.sum(axis=1)
+                    axis.plot(steps, values, label=key.replace("_", " "))
+                else:
+                    axis.plot(steps, values, label=classes)
+            axis.set_ylabel(title)
+            axis.legend(fontsize=8)
+        iou = ", ".join(f"{c} {v:.0f}" for c, v in run["test"]["iou"].items())
+        column[0].set_title(f"{RUNS[name]}: test IoU {iou}", fontsize=10)
+        column[-1].set_xlabel("step")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(file, dpi=110)
+    plt.close(figure)
+
+
+def main(
+    steps: int = 1200,
+    seed: int = 2,
+    results: Path = Path(__file__).parent / "results" / "health.json",
+    output: Path = Path("outputs/health.png"),
+) -> None:
+    """Draws the two runs, and trains what the results lack of them.
+
+    Args:
+        steps: of each run.
+        seed: of the weights and the batches.
+        results: the file with both runs.
+        output: where to draw them.
+    """
+    plt.switch_backend("agg")
+    task = data.load("water")
+    runs = json.loads(results.read_text()) if results.exists() else {}
+    for name in RUNS:
+        settings = trainer.Settings("water", name, steps, seed=seed)
+        if name not in runs or trainer.settings_of(runs[name]) != settings:
+            runs[name] = {**watched(settings, task), **records.circumstances()}
+            results.parent.mkdir(parents=True, exist_ok=True)
+            results.write_text(json.dumps(runs) + "\n")
+    draw(runs, task.classes, output)
+    print(f"picture: {output}")
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
