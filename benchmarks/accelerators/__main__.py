@@ -1,7 +1,7 @@
 """Compiles the named cases for accelerators that need not be there, and estimates what they cost.
 
-    python -m benchmarks.accelerators                           # everything, half an hour
-    python -m benchmarks.accelerators --targets h100 --cases ce # adds these to the file
+    python -m benchmarks.accelerators                                   # everything, half an hour
+    python -m benchmarks.accelerators --targets h100 --cases ce-sigmoid # adds these to the file
 
 Needs the `accelerators` extra. **Estimated, not measured**: see docs/accelerators.md.
 """

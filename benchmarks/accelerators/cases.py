@@ -32,7 +32,8 @@ _FOUR = {"tpu": 12, "cuda": 4}
 _ONE = {"tpu": 40, "cuda": 15}
 CASES = {
     "optax": Case(None),
-    "ce": Case({"bce_weight": 1.0}, bar={"tpu": 1.2, "cuda": 1.2}),
+    "ce-sigmoid": Case({"bce_weight": 1.0, "activation": "sigmoid"}, bar={"tpu": 1.2, "cuda": 1.2}),
+    "ce-softmax": Case({"bce_weight": 1.0, "activation": "softmax"}),
     "four-sigmoid": _factor(4, "sigmoid", _FOUR),
     "four-softmax": _factor(4, "softmax", {k: 1.5 * v for k, v in _FOUR.items()}),
     "one-sigmoid": _factor(1, "sigmoid", _ONE),
