@@ -170,7 +170,7 @@ MUTATIONS = (
         INFORMATION,
     ),
     Mutation(
-        "one triangular solve for two",
+        "basis of a further pass without the one before",
         "gaussian.py",
         "return Whitening(chol, floor, inverse, matmul(inverse, change), inflation)",
         "return Whitening(chol, floor, inverse, inverse, inflation)",
