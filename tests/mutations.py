@@ -170,13 +170,6 @@ MUTATIONS = (
         INFORMATION,
     ),
     Mutation(
-        "one triangular solve for two",
-        "gaussian.py",
-        "return Whitening(chol, floor, inverse, matmul(inverse, change), inflation)",
-        "return Whitening(chol, floor, inverse, inverse, inflation)",
-        FURTHER,
-    ),
-    Mutation(
         "back substitution of the wrong rows",
         "gaussian.py",
         "later = index < j if transposed else index > j",
