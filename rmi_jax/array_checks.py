@@ -33,8 +33,8 @@ def concrete(value: Any) -> np.ndarray | None:
         except RuntimeError:  # donated, or a transfer guard is set
             return None
     # NumPy's minimum of NaNs in bfloat16 warns, and the largest float32 is none in 16 bits.
-    wide = jnp.issubdtype(value.dtype, jnp.floating) and value.dtype.itemsize < 4
-    return np.asarray(value, np.float32 if wide else None)
+    narrow = jnp.issubdtype(value.dtype, jnp.floating) and value.dtype.itemsize < 4
+    return np.asarray(value, np.float32 if narrow else None)
 
 
 def concrete_scalar(value: Any) -> float | None:

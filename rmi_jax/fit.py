@@ -90,23 +90,24 @@ def fit(
     truth = gaussian.truth_scatter(scatter, centre.slope)
     identity = gaussian.identity_from(scatter)
     itself = gaussian.congruent(gaussian.of_itself(identity, centre.slope), truth)
-    first = gaussian.whiten(scatter, itself, identity, centre.slope, prior)
-    again = slots.varies & (first.inflation > _INFLATION)
-    last = _further_passes(
-        view,
-        slots,
-        centre,
-        mean,
-        prior,
-        Pass(jnp.int32(1), again, identity, gaussian.zeros_from(mean), first),
-    )
 
-    chol_y = gaussian.cholesky(gaussian.with_jitter(truth, prior.jitter), prior.jitter)
+    def joint(prior, asked):
+        first = gaussian.whiten(scatter, itself, identity, centre.slope, prior)
+        again = asked & (first.inflation > _INFLATION)
+        start = Pass(jnp.int32(1), again, identity, gaussian.zeros_from(mean), first)
+        return _further_passes(view, slots, centre, mean, prior, start)
+
+    last = joint(prior, slots.varies)
     information = gaussian.information(last.whitening)
+    # For the report. A loop of its own, which compilers drop where nothing is reported.
+    plain = prior._replace(anchor=jnp.zeros_like(prior.anchor))
+    unanchored = joint(plain, slots.varies & (prior.anchor > 0))
+    unanchored = gaussian.information(unanchored.whitening)
+    chol_y = gaussian.cholesky(gaussian.with_jitter(truth, prior.jitter), prior.jitter)
     terms = Terms(
         information,
         gaussian.entropy(chol_y, prior.jitter),
-        _unanchored(information, scatter, centre.slope, prior),
+        jnp.where(prior.anchor > 0, unanchored, information),
         gaussian.explanatory_slope(scatter, centre.slope, prior.jitter),
     )
     terms = Terms(*(by_class(jnp.where(slots.varies, term, 0), slots) for term in terms))
@@ -151,6 +152,7 @@ def _further_passes(
             return moments(centred(p, y, one), view.sweep, columns)
 
         sums, of_truth = each_slot(view.maps, jnp.sum(asked), visit, order)
+        # Devices that share images have the same sums, so they agree on how many passes there are.
         mean_z, scatter = _scatter(sums, view)
         _, itself = _scatter(of_truth, view)
         found = gaussian.whiten(scatter, itself, change, centre.slope, prior)
@@ -173,16 +175,6 @@ def _scatter(sums: Moments, view: View) -> tuple[jax.Array, jax.Array]:
     mean = sums.first / jnp.where(total > 0, total, 1)[None]
     scatter = sums.second - sums.first[..., :, None] * mean[..., None, :]
     return mean, regions.thinning * scatter
-
-
-def _unanchored(
-    information: jax.Array, scatter: jax.Array, slope: jax.Array, prior: Prior
-) -> jax.Array:
-    """The information without the anchor: for the report, so a single pass has to do."""
-    plain = prior._replace(anchor=jnp.zeros_like(prior.anchor))
-    identity, nothing = gaussian.identity_from(scatter), gaussian.zeros_from(scatter)
-    whitening = gaussian.whiten(scatter, nothing, identity, slope, plain)
-    return jnp.where(prior.anchor > 0, gaussian.information(whitening), information)
 
 
 def _where(condition: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:

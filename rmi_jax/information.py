@@ -53,7 +53,8 @@ def region_information_loss(
       scale_weights: weights of the scales; None halves from one to the next and sums to 1.
       downsampling: ``"avg"``, ``"max"`` or ``"interpolate"``.
       jitter: alpha, added to the scatter matrices (sums over positions).
-      anchor: tau, in [0, 1e6]: copies of the truth that predict themselves; see `rmi_loss`.
+      anchor: tau, in [0, 1e6]: copies of the truth that predict themselves; no gradient flows
+        to it; see `rmi_loss`.
       where: ``[B, *S]`` mask or non-negative pixel weights; no gradient flows to it.
       ignored: what pixels of weight 0 do, ``"exclude"`` or ``"zero"``; see `rmi_loss`.
       zero_floor: subtract ``log(alpha) / 2``, the smallest value possible.

@@ -98,8 +98,9 @@ def rmi_loss(
         float32 better 1e-5.
       anchor: tau, in [0, 1e6], may be traced: how many copies of the truth predict themselves in
         the sample. 0 is the paper's term, which takes every invertible filter of the truth for the
-        truth, its negative included. With an anchor only the truth itself has no loss, and the
-        gradient at a constant prediction points to it.
+        truth, its negative included. With an anchor only the truth itself, up to a constant, has no
+        loss, and the gradient at a constant prediction points to it. No gradient flows to it. In
+        float32 the gradient of soft targets keeps its digits up to about 10.
       class_weights: ``[C]``, multiplies both parts.
       where: ``[B, *S]`` mask or non-negative pixel weights, each at most 1e12 over their number;
         no gradient flows to it.
@@ -152,7 +153,7 @@ def rmi_loss(
     checks.one_of("activation", activation, ("sigmoid", "softmax"))
     options = read(
         logits.shape,
-        compute_dtype(logits.dtype),
+        dtype,
         activation=activation,
         region_size=region_size,
         dilation=dilation,
@@ -302,11 +303,12 @@ def _objective(
         total = jnp.sum(jnp.where(varies, values, 0), axis=0)
         return total / jnp.maximum(images, 1).astype(dtype)
 
+    total = jnp.sum(options.scale_weights)
     aux = LossParts(
         jnp.mean(entropy, axis=0),
         jnp.mean(rmi, axis=0),
         over_images(mutual_information(terms.unanchored, terms.entropy, normalize=True)),
-        over_images(terms.slope),
+        over_images(terms.slope / jnp.where(total > 0, total, 1)),
         images,
     )
     return loss, jax.lax.stop_gradient(aux)

@@ -74,22 +74,26 @@ def _pair_terms(
     errors = jnp.concatenate([p, y - slope * p], axis=1)
     constants = lax.stop_gradient((errors, y))
 
-    def whiten(change, errors, y, prior=prior):
+    def whiten(change, errors, y, prior):
         columns = scatter(gaussian.matmul(errors, change.T))
         itself = scatter(gaussian.matmul(y, gaussian.of_itself(change, slope).T))
         return gaussian.whiten(columns, itself, change, slope, prior)
 
     identity = gaussian.identity_from(scatter(constants[0]))
-    change = lax.fori_loop(
-        0, _FURTHER_PASSES, lambda _, change: whiten(change, *constants).change, identity
-    )
-    found = gaussian.information(whiten(change, errors, y))
-    plain = whiten(identity, *constants, prior._replace(anchor=jnp.zeros_like(prior.anchor)))
+
+    def information(errors, y, prior):
+        change = lax.fori_loop(
+            0, _FURTHER_PASSES, lambda _, c: whiten(c, *constants, prior).change, identity
+        )
+        return gaussian.information(whiten(change, errors, y, prior))
+
+    found = information(errors, y, prior)
+    plain = information(*constants, prior._replace(anchor=jnp.zeros_like(prior.anchor)))
     chol_y = gaussian.cholesky(gaussian.with_jitter(scatter(y), prior.jitter), prior.jitter)
     return Terms(
         found,
         gaussian.entropy(chol_y, prior.jitter),
-        jnp.where(prior.anchor > 0, gaussian.information(plain), found),
+        jnp.where(prior.anchor > 0, plain, found),
         lax.stop_gradient(yp / (pp + prior.jitter)),
     )
 

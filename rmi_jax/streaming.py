@@ -1,4 +1,4 @@
-"""The engine: RMI at full resolution in one pass, float32 and bounded memory (docs/theory, F1-F3).
+"""The engine: RMI in float32 and bounded memory (docs/theory, F1b to F3, F7).
 
 Classes are visited slot by slot (`slots`). The cells of one class, a small share of the maps, are
 read as a plane (`planes`); its region statistics are summed in strips (`strips`) and factored
