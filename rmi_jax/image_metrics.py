@@ -92,7 +92,7 @@ def class_image_iou(ious: jax.Array, *, worst: float = 1.0) -> jax.Array:
     """
     share, ious = _share(worst), _checked(ious)
     known = ~jnp.isnan(ious)
-    each = jax.vmap(lambda *column: _mean_of_worst(*column, share), in_axes=1)
+    each = jax.vmap(lambda column, known: _mean_of_worst(column, known, share), in_axes=1)
     return each(jnp.where(known, ious, 0), known)
 
 

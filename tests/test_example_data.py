@@ -152,7 +152,7 @@ def test_missing_folders_and_lists_are_named(tmp_path):
         layouts.open_dataset("voc", None, "train")
     with pytest.raises(BadData, match=r"classes\.toml: there is no such file"):
         layouts.open_dataset("folder", tmp_path, "train")
-    (tmp_path / "classes.toml").write_text("[classes]\nsea = 0")
+    (tmp_path / "classes.toml").write_text("[classes]\nsea = 0\nland = 1")
     with pytest.raises(BadData, match=r"images.train: there is no such folder.*train\.txt"):
         layouts.open_dataset("folder", tmp_path, "train")
 
@@ -194,12 +194,12 @@ def test_several_values_of_16_bits_may_stand_for_a_class(tmp_path):
         ("classes = 3", "needs a table `classes`"),
         ("[classes]\nsea = 0\nland = 0", "0 stands for two classes"),
         ('[classes]\nsea = 0\nland = "#00ff00"', "either values or colours"),
-        ('[classes]\nsea = "blue"', "got 'blue'"),
-        ("[classes]\nsea = -1", "got -1"),
-        ("[classes]\nsea = true", "got True"),
+        ('[classes]\nland = 0\nsea = "blue"', "got 'blue'"),
+        ("[classes]\nland = 0\nsea = -1", "got -1"),
+        ("[classes]\nland = 0\nsea = true", "got True"),
         ("[classes\nsea = 0", "cannot be read"),
-        ('[classes]\nsea = 0\n[colours]\nland = "#00ff00"', "no such class"),
-        ("[classes]\nsea = 0\n[colours]\nsea = 7", "got 7"),
+        ('[classes]\nsea = 0\nlake = 1\n[colours]\nland = "#00ff00"', "no such class"),
+        ("[classes]\nsea = 0\nland = 1\n[colours]\nsea = 7", "got 7"),
     ],
 )
 def test_a_wrong_table_of_classes_is_explained(content, message, tmp_path):
@@ -224,7 +224,7 @@ def test_a_colour_outside_the_table_is_named(tmp_path):
 def test_values_in_the_table_but_a_mask_in_colour(tmp_path):
     miniature.build("folder:colours", tmp_path)
     table = tmp_path / "values.toml"
-    table.write_text("[classes]\nsea = 0")
+    table.write_text("[classes]\nsea = 0\nland = 1")
     problems = check_data(layouts.open_dataset("folder", tmp_path, "train", table=table))
     assert len(problems) == 4
     assert "stores 8-bit rgb (PNG), but the table gives one value" in problems[0]

@@ -96,7 +96,8 @@ def test_two_processes_train_as_one_and_survive_the_loss_of_either(tmp_path):
 
 def test_wrong_addresses_and_batches_are_refused(tmp_path):
     assert "--hosts.coordinator" in training.train("--hosts.count", 2, code=1)
-    printed = training.train("--batch", 3, "--hosts.count", 2, code=1)
+    hosts = ("--hosts.count", 2, "--hosts.coordinator", "localhost:1")
+    printed = training.train("--batch", 3, *hosts, code=1)
     assert "--batch 3 must be a multiple" in printed
     printed = training.train(*UNET, "--batch", 3, "--output", tmp_path, code=1, devices=2)
     assert "--batch 3 must be a multiple of the 2 devices" in printed

@@ -425,7 +425,7 @@ def test_the_weights_to_predict_with_are_the_average_where_there_is_one(tmp_path
     if has_average:
         items[checkpoints.AVERAGE] = average
     with checkpoints.opened(tmp_path, keep=2) as manager:
-        checkpoints.save(manager, 4, items, {"place": 0}, {})
+        checkpoints.save(manager, 4, items, {"place": 0}, {"options": {}})
         checkpoints.finish(manager)
     blank = models.Network(jax.tree.map(jnp.zeros_like, weights), None, None)
     number, found = checkpoints.weights(tmp_path, blank)

@@ -30,7 +30,7 @@ def main() -> None:
 
     results = {"shape": list(args.shape), "targets": {}}
     if args.output.exists():
-        results = json.loads(args.output.read_text())
+        results = json.loads(args.output.read_text(encoding="utf-8"))
         if results["shape"] != list(args.shape):
             parser.error(f"{args.output} is of shape {results['shape']}; choose another --output")
     for target in args.targets:
@@ -38,8 +38,8 @@ def main() -> None:
             keep = args.keep and args.keep / f"{target}-{case}.txt"
             result = compiling.run(target, case, tuple(args.shape), keep)
             results["targets"].setdefault(target, {})[case] = {**provenance(PACKAGES), **result}
-            args.output.write_text(json.dumps(results, indent=1) + "\n")
-            args.output.with_suffix(".md").write_text(table(results))
+            args.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+            args.output.with_suffix(".md").write_text(table(results), encoding="utf-8")
             print(target, case, result.get("error", f"{result.get('compile_s')} s"), flush=True)
     print(table(results))
 

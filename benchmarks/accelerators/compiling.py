@@ -87,7 +87,7 @@ def main() -> None:
     shape = tuple(args.shape)
     text, result = compiled(args.target, cases.CASES[args.case], shape)
     if args.keep:
-        args.keep.write_text(text)
+        args.keep.write_text(text, encoding="utf-8")
     visits = {n for n in (*cases.VISITS, shape[-1]) if n <= shape[-1]}
     result["visits"] = {n: estimate(text, args.target, n, shape) for n in sorted(visits)}
     print(json.dumps(result))

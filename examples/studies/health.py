@@ -95,13 +95,13 @@ def main(
     """
     plt.switch_backend("agg")
     task = data.load("water")
-    runs = json.loads(results.read_text()) if results.exists() else {}
+    runs = json.loads(results.read_text(encoding="utf-8")) if results.exists() else {}
     for name in RUNS:
         settings = trainer.Settings("water", name, steps, seed=seed)
         if name not in runs or trainer.settings_of(runs[name]) != settings:
             runs[name] = {**watched(settings, task), **records.circumstances()}
             results.parent.mkdir(parents=True, exist_ok=True)
-            results.write_text(json.dumps(runs) + "\n")
+            results.write_text(json.dumps(runs) + "\n", encoding="utf-8")
     draw(runs, task.classes, output)
     print(f"picture: {output}")
 

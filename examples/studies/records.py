@@ -17,7 +17,7 @@ def read(folder: Path) -> list[dict[str, Any]]:
     """All runs of the files in a folder. A line that a stopped run left torn is passed over."""
     runs = []
     for file in sorted(folder.glob("*.jsonl")):
-        for line in file.read_text().splitlines():
+        for line in file.read_text(encoding="utf-8").splitlines():
             try:
                 runs.append(json.loads(line))
             except json.JSONDecodeError:
@@ -27,9 +27,9 @@ def read(folder: Path) -> list[dict[str, Any]]:
 
 def append(record: dict[str, Any], file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    text = file.read_text() if file.exists() else ""
+    text = file.read_text(encoding="utf-8") if file.exists() else ""
     torn = bool(text) and not text.endswith("\n")  # gets a line of its own
-    with file.open("a") as stream:
+    with file.open("a", encoding="utf-8") as stream:
         stream.write("\n" * torn + json.dumps(record) + "\n")
 
 
