@@ -192,7 +192,7 @@ def plot(runs: Sequence[Run], tasks: Sequence[str], file: Path) -> None:
     figure, axes = plt.subplots(
         1, len(panels), figsize=(6 * len(panels), 4), squeeze=False, layout="constrained"
     )
-    colours = dict(zip(TITLES, plt.get_cmap("tab20").colours, strict=False))
+    colours = dict(zip(TITLES, plt.get_cmap("tab20").colors, strict=False))
     for axis, wanted in zip(axes[0], panels, strict=True):
         for name, group in chosen_runs(runs, wanted).items():
             curves = np.array([[point[2] for point in r["curve"]] for r in group])
