@@ -143,7 +143,7 @@ def test_the_loss_is_the_same_on_all_devices():
     [
         (ValueError, "spatial_axis_name leaves 8 rows on a device, which factor 3", {"factor": 3}),
         (ValueError, "fewer than the 10 rows", {"factor": 1, "dilation": 5}),
-        (ValueError, "downsampling='interpolate'", {"downsampling": "interpolate"}),
+        (ValueError, "downsampling='interpolate'", {"factor": 4, "downsampling": "interpolate"}),
         (ValueError, r"region_stride 2 .*use \(1, 2\)", {"region_stride": 2}),
         (ValueError, "spatial_axis_name must be an axis of the mesh", {"spatial_axis_name": "row"}),
         (TypeError, "spatial_axis_name must be the name of one", {"spatial_axis_name": ("rows",)}),
