@@ -20,7 +20,7 @@ from rmi_jax.halo import owned, summed
 from rmi_jax.regions import extract_regions, region_basis
 
 # Passes in the basis that the last factor makes white; the reference always runs them.
-_FURTHER_PASSES = 2
+_FURTHER_PASSES = 4
 
 
 def region_terms(maps: Maps, prior: Prior, scales: tuple[Scale, ...]) -> list[Terms]:

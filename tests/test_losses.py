@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -259,6 +260,15 @@ def test_aux_reports_the_parts(implementation):
         probs = low + (high - low) * truth
         slope = run(np.log(probs / (1 - probs)).astype("float32"))[1].slope
         np.testing.assert_allclose(slope[:2], 1 / (high - low), rtol=0.02)
+
+
+def test_the_slope_that_is_reported_does_not_depend_on_the_weights_of_scales():
+    @quick_jit
+    def slopes(logits):
+        loss = partial(rmi_jax.rmi_loss, factor=2, has_aux=True)
+        return [loss(logits, DATA.labels, scale_weights=w)[1].slope for w in (None, (2.0,))]
+
+    np.testing.assert_allclose(*slopes(LOGITS), rtol=1e-5)
 
 
 def test_a_weight_may_be_scheduled_without_recompiling(implementation):
