@@ -90,9 +90,11 @@ def _pair_terms(
     found = information(errors, y, prior)
     plain = information(*constants, prior._replace(anchor=jnp.zeros_like(prior.anchor)))
     chol_y = gaussian.cholesky(gaussian.with_jitter(scatter(y), prior.jitter), prior.jitter)
+    entropy = gaussian.entropy(chol_y, prior.jitter)
+    found, plain = (jnp.where(entropy > 0, terms, 0) for terms in (found, plain))
     return Terms(
         found,
-        gaussian.entropy(chol_y, prior.jitter),
+        entropy,
         jnp.where(prior.anchor > 0, plain, found),
         lax.stop_gradient(yp / (pp + prior.jitter)),
     )
