@@ -174,7 +174,8 @@ def congruent(matrix: jax.Array, scatter: jax.Array) -> jax.Array:
 def information(whitening: Whitening) -> jax.Array:
     """``1/(2d) log det(I + M / alpha)``, from the lower half of the factor."""
     above = diagonal(whitening.chol) / jnp.sqrt(whitening.floor)
-    value = jnp.mean(jnp.log(jnp.split(above, 2, axis=-1)[1]), axis=-1)
+    # Not jnp.split, which JAX 0.7 cannot transpose inside shard_map.
+    value = jnp.mean(jnp.log(above[..., above.shape[-1] // 2 :]), axis=-1)
     return _repaired(value, jnp.maximum(value, 0))
 
 
