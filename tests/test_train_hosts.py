@@ -85,7 +85,10 @@ def test_two_processes_train_as_one_and_survive_the_loss_of_either(tmp_path):
         assert {4, 8, 12} <= found.keys()
         common = sorted(expected.keys() & found.keys())
         np.testing.assert_allclose(
-            [found[step] for step in common], [expected[step] for step in common], rtol=1e-3
+            [found[step] for step in common],
+            [expected[step] for step in common],
+            rtol=1e-3,
+            atol=1e-5,  # an early prediction explains some thousandths of its truth
         )
     ours, theirs = saved(together, STEPS), saved(alone, STEPS)
     assert ours.keys() == theirs.keys()
