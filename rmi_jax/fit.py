@@ -26,6 +26,7 @@ from rmi_jax.strips import Change, Moments, moments
 # is off by some 1e-7 nats times that factor, the gradient by as much of its bound.
 _INFLATION = 100.0
 _MOST_PASSES = 8  # nearly always two; five were seen where the first left nothing but rounding
+_ROUNDING = 32  # units in the last place that a sum over positions may be off by
 
 
 class Fit(NamedTuple):
@@ -86,8 +87,12 @@ def fit(
 
     centre, sums, cells = each_slot(maps, slots.visits, visit)
     centre = centre if shared is None else shared
-    mean, scatter = _scatter(sums, view)
+    mean, second, scatter = _scatter(sums, view)
     truth = gaussian.truth_scatter(scatter, centre.slope)
+    # A truth may vary over the image and be constant over the positions, which leaves rounding.
+    rounding = _ROUNDING * jnp.finfo(truth.dtype).eps * _size(second, centre.slope)
+    constant = jnp.trace(truth, axis1=-2, axis2=-1) <= rounding  # false for a NaN
+    slots = slots._replace(varies=slots.varies & ~constant)
     identity = gaussian.identity_from(scatter)
     itself = gaussian.congruent(gaussian.of_itself(identity, centre.slope), truth)
 
@@ -153,8 +158,8 @@ def _further_passes(
 
         sums, of_truth = each_slot(view.maps, jnp.sum(asked), visit, order)
         # Devices that share images have the same sums, so they agree on how many passes there are.
-        mean_z, scatter = _scatter(sums, view)
-        _, itself = _scatter(of_truth, view)
+        mean_z, _, scatter = _scatter(sums, view)
+        *_, itself = _scatter(of_truth, view)
         found = gaussian.whiten(scatter, itself, change, centre.slope, prior)
         again = last.again & (found.inflation > _INFLATION)
         kept = jax.tree.map(
@@ -167,14 +172,20 @@ def _further_passes(
     return lax.while_loop(unfinished, repeat, first)
 
 
-def _scatter(sums: Moments, view: View) -> tuple[jax.Array, jax.Array]:
-    """Mean columns ``[C, B, 2d]`` and the scatter matrix about them ``[C, B, 2d, 2d]``."""
+def _scatter(sums: Moments, view: View) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Mean columns ``[C, B, 2d]``, second moments ``[C, B, 2d, 2d]``, and those about the mean."""
     weights, regions = view.sweep.weights, view.scale.regions
     total = jnp.sum(weights, axis=tuple(range(1, weights.ndim)))[:, None]
     total, sums = summed((total, sums), view.scale.halo)
     mean = sums.first / jnp.where(total > 0, total, 1)[None]
     scatter = sums.second - sums.first[..., :, None] * mean[..., None, :]
-    return mean, regions.thinning * scatter
+    return mean, regions.thinning * sums.second, regions.thinning * scatter
+
+
+def _size(second: jax.Array, slope: jax.Array) -> jax.Array:
+    """The sum of the squares of the terms in ``Y = s P + D``, from second moments of ``[P; D]``."""
+    p, d = jnp.split(gaussian.diagonal(second), 2, axis=-1)
+    return jnp.sum(jnp.square(slope)[..., None] * p + d, axis=-1)
 
 
 def _where(condition: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:

@@ -127,6 +127,33 @@ def test_a_class_that_fills_the_image_varies_among_padded_zeros():
 # --- Images, classes and directions.
 
 
+@pytest.mark.parametrize("implementation", ["streaming", "patches"])
+@pytest.mark.parametrize("soft", [False, True])
+def test_a_truth_that_is_constant_over_the_positions_tells_nothing(soft, implementation):
+    """Though it varies over the image, beside the positions: rounding is no information."""
+    rng = np.random.default_rng(0)
+    labels = np.zeros((1, 18, 18), np.int32)
+    labels[0, 5, 3], labels[0, 7, 1::2] = 1, 2  # in no region of size 1 and stride 2
+    logits = 2 * rng.normal(size=(1, 18, 18, 3)).astype(np.float32)
+    logits[..., 1] += 4 * (labels == 1)
+    targets = np.eye(3, dtype=np.float32)[labels]
+    options = {"region_size": 1, "region_stride": 2, "implementation": implementation}
+    loss = rmi_jax.soft_rmi_loss if soft else rmi_jax.rmi_loss
+
+    def loss_fn(logits):
+        truth = targets if soft else labels
+        return loss(logits, truth, bce_weight=0.0, has_aux=True, **options)
+
+    (value, aux), gradient = jax.value_and_grad(loss_fn, has_aux=True)(logits)
+    assert value == 0
+    assert np.all(gradient == 0)
+    assert np.all(aux.images == 0)
+    assert np.all(aux.mutual_information == 0)
+    probs = jax.nn.softmax(logits)
+    shared = rmi_jax.region_mutual_information(probs, targets, normalize=True, **options)
+    assert np.all(shared == 0)
+
+
 def test_classes_keep_their_order_whichever_are_present(x64):
     # Of three classes the first is absent: the two others move up by one, which is no exchange.
     data = example(1)

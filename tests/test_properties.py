@@ -97,6 +97,8 @@ def objective(row):
 
     def inputs(recipe, shape=row.shape):
         largest = 6e4 if row.dtype == "float16" else 1e30
+        if row.dtype == "float64" and row.activation == "sigmoid" and not soft:
+            largest = 1e6  # for rows that compare: on a CPU this cross entropy subtracts two sums
         data = arrays(recipe, shape, largest)
         traced = {"jitter": recipe.jitter, "anchor": recipe.anchor}
         if not row.without_cross_entropy:
@@ -191,12 +193,16 @@ def test_streaming_equals_patches(row, search):
         return value_and_grad(SimpleNamespace(**{**vars(row), "implementation": implementation}))
 
     (streaming, inputs), (patches, _) = built("streaming"), built("patches")
+    # The gradient of a maximum is not unique where pixels are equal. Where a jitter of 1e4 leaves
+    # 1e-8 nats to know, the share of them that is known has half of its digits.
+    no_ties = {"kinds": ("noise", "smooth"), "sizes": TAME} if row.downsampling == "max" else {}
+    drawn = recipes(jitters=(5e-4, 1.0), **no_ties)
 
     def check(recipe):
         data = inputs(recipe)
         assert_same(streaming(*data), patches(*data))
 
-    search(check)
+    search(check, drawn)
 
 
 # Without jit every loop is compiled again in every call. tests/conformance has the quick test.
