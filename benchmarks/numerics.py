@@ -14,7 +14,7 @@ import numpy as np
 
 import rmi_jax
 
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "tests" / "support"))
 import predictions
 
 ALPHA = 5e-4

@@ -1,16 +1,13 @@
 """Fixtures shared by all tests."""
 
 import contextlib
-import functools
 import gc
 import os
 import random
 
 import jax
 import pytest
-
-IMPLEMENTATIONS = ("patches", "streaming")
-SEED = "RMI_JAX_SEED"  # of the inputs that the long tests of properties search
+from compiling import SEED, enable_x64
 
 
 def pytest_configure():
@@ -27,58 +24,6 @@ def pytest_terminal_summary(terminalreporter):
     examples = sum(properties.get("examples", 0) for properties in found)
     if examples:
         terminalreporter.write_line(f"properties: {examples} examples, {SEED}={os.environ[SEED]}")
-
-
-def enable_x64(enabled=True):
-    """64-bit types within a `with` block, under the name this JAX version has for it."""
-    if hasattr(jax, "enable_x64"):
-        return jax.enable_x64(enabled)
-    from jax.experimental import enable_x64
-
-    return enable_x64(enabled)
-
-
-# Together they take three quarters of the time to compile away.
-QUICK = {
-    "xla_backend_optimization_level": 0,
-    "xla_cpu_use_fusion_emitters": False,
-    "xla_cpu_parallel_codegen_split_count": 1,
-}
-
-
-@functools.cache
-def quick_options():
-    """Those of ``QUICK`` that this version's compiler knows."""
-
-    def known(name):
-        try:
-            jax.jit(lambda: 0, compiler_options={name: QUICK[name]})()
-        except RuntimeError:
-            return False
-        return True
-
-    return {name: QUICK[name] for name in QUICK if known(name)}
-
-
-def quick_flags(devices):
-    """XLA_FLAGS of a process of its own: the same, and how many virtual devices it has."""
-    options = {"xla_force_host_platform_device_count": devices, **quick_options()}
-    return " ".join(f"--{name}={str(value).lower()}" for name, value in options.items())
-
-
-def quick_jit(function, **options):
-    """`jax.jit` without the compiler's optimizations.
-
-    For wide tables, which show whether formulas are right. What compiles as users do: the engine's
-    own tests, jit = eager, the long run, and of the long tests the finite losses and the table of
-    region terms.
-    """
-    return jax.jit(function, compiler_options=quick_options(), **options)
-
-
-# Where both are compared with something else in the quick run. From there on the reference follows
-# streaming, which the quick run shows to be equal to it.
-both_implementations = pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 
 
 @pytest.fixture(params=["streaming", pytest.param("patches", marks=pytest.mark.slow)])

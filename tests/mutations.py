@@ -942,7 +942,7 @@ def run_tests(copy: Path, scratch: Path, tests: tuple[str, ...]) -> Result:
     report = scratch / "report.xml"
     report.unlink(missing_ok=True)
     command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=short", "-p", "no:cacheprovider"]
-    command += [f"--junit-xml={report}", *(f"tests/{test}" for test in tests)]
+    command += [f"--junit-xml={report}", *(f"tests/library/{test}" for test in tests)]
     before = os.times()
     try:
         done = subprocess.run(

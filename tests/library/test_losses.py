@@ -1,0 +1,395 @@
+"""The full objective against the oracle, and the meaning of each option of the mix."""
+
+import functools
+import inspect
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracle
+import pytest
+from compiling import enable_x64, quick_jit
+from inputs import example
+from tolerances import assert_grad, assert_value
+
+import rmi_jax
+from rmi_jax.activations import sigmoid
+
+DATA = example(2)
+CLASS_WEIGHTS = np.array([0.5, 2.0, 0.0])
+
+# (labels: integer or soft, mask, options)
+OBJECTIVES = [
+    ("labels", None, {"factor": 2, "activation": "sigmoid"}),
+    ("labels", "weights", {"factor": 1, "class_weights": CLASS_WEIGHTS, "bce_weight": 0.3}),
+    ("labels", "mask", {"factor": 2, "activation": "softmax", "class_weights": CLASS_WEIGHTS}),
+    ("labels", None, {"factor": 2, "bce_weight": 1.0, "rmi_weight": 0.7, "zero_floor": False}),
+    ("labels", "mask", {"factor": 2, "ignored": "zero", "activation": "softmax"}),
+    ("labels", "mask", {"factor": (1, 2), "region_size": 2, "anchor": 0.5}),
+    ("targets", None, {"factor": 2, "bce_weight": 0.0}),
+    ("targets", "weights", {"factor": 2, "activation": "softmax", "class_weights": CLASS_WEIGHTS}),
+    ("targets", "mask", {"factor": ((1, 2), 1), "scale_weights": (0.25, 2.0), "region_size": 2}),
+]
+
+
+LOGITS = DATA.logits.astype("float32")
+TARGETS = DATA.targets.astype("float32")
+
+
+# By kind of truth: the function, and the defaults that differ.
+FUNCTIONS = {"labels": rmi_jax.rmi_loss, "targets": rmi_jax.soft_rmi_loss}
+DEFAULTS = {
+    "labels": {"activation": "softmax", "anchor": 0.01},
+    "targets": {"activation": "sigmoid", "anchor": 0.1},
+}
+
+
+@pytest.mark.parametrize(("kind", "mask", "options"), OBJECTIVES)
+def test_objective(kind, mask, options, implementation, x64):
+    weights = mask and getattr(DATA, mask)
+    targets = np.asarray(getattr(DATA, kind))
+    if kind == "labels":
+        wide_targets, valid = oracle.one_hot(targets, 3)
+        expected_weights = valid * (1.0 if weights is None else weights)
+    else:
+        wide_targets, expected_weights = targets, weights
+    expected, expected_grad = oracle.objective(
+        DATA.logits, wide_targets, expected_weights, **{**DEFAULTS[kind], **options}
+    )
+
+    def loss_fn(logits):
+        terms = FUNCTIONS[kind](
+            logits,
+            targets,
+            where=weights,
+            reduction="none",
+            implementation=implementation,
+            **options,
+        )
+        return terms.mean(), terms
+
+    run = quick_jit(jax.value_and_grad(loss_fn, has_aux=True))
+    (loss, terms), grad = run(DATA.logits)
+    assert loss.shape == ()
+    assert_value(terms, expected, "float64")
+    assert_grad(grad, expected_grad, "float64")
+
+
+def test_soft_targets_of_one_hot_labels_give_the_same_loss(implementation):
+    targets, valid = oracle.one_hot(DATA.labels, 3)
+
+    @quick_jit
+    def both(logits):
+        options = {"factor": 2, "anchor": 0.02, "activation": "softmax"}
+        options["implementation"] = implementation
+        return (
+            rmi_jax.rmi_loss(logits, DATA.labels, **options),
+            rmi_jax.soft_rmi_loss(logits, targets, where=valid, **options),
+        )
+
+    hard, soft = both(LOGITS)
+    assert_value(soft, hard, "float32")
+
+
+@pytest.mark.parametrize("axis", [1, -3])
+def test_class_axis(axis, implementation):
+    @quick_jit
+    def both(logits, targets):
+        options = {"factor": 2, "implementation": implementation}
+        moved = [jnp.moveaxis(maps, -1, axis) for maps in (logits, targets)]
+        return (
+            rmi_jax.soft_rmi_loss(logits, targets, **options),
+            rmi_jax.soft_rmi_loss(*moved, axis=axis, **options),
+        )
+
+    last, first = both(LOGITS, TARGETS)
+    assert_value(first, last, "float32")
+
+
+@pytest.mark.parametrize("function", ["rmi_loss", "region_information_loss"])
+def test_class_axis_of_the_other_functions(function, implementation):
+    loss_fn = getattr(rmi_jax, function)
+    maps = jax.ShapeDtypeStruct((2, 5, 17, 14), "float32")
+    rest = jax.ShapeDtypeStruct((2, 17, 14), "int32") if function == "rmi_loss" else maps
+    out = jax.eval_shape(
+        lambda *arrays: loss_fn(*arrays, axis=1, implementation=implementation), maps, rest
+    )
+    assert out.shape == (() if function == "rmi_loss" else (2, 5))
+
+
+def test_masked_pixels_do_not_matter(implementation):
+    weights = DATA.weights
+    options = {"where": weights, "factor": 1, "implementation": implementation}
+
+    @quick_jit
+    @jax.value_and_grad
+    def run(logits, labels):
+        return rmi_jax.rmi_loss(logits, labels, **options)
+
+    noise = np.where(weights[..., None] > 0, 0, 30 * np.random.default_rng(0).normal(size=(3,)))
+    loss, grad = run(LOGITS, DATA.labels)
+    other, other_grad = run((LOGITS + noise).astype("float32"), np.where(weights, DATA.labels, 2))
+    assert_value(other, loss, "float32")
+    assert_grad(other_grad, grad, "float32")
+    assert np.all(np.asarray(grad)[weights == 0] == 0)
+
+
+def test_a_mask_that_leaves_a_rectangle_equals_cropping(implementation):
+    crop = np.s_[:, 4:, 2:11]
+    mask = np.zeros(DATA.labels.shape, bool)
+    mask[crop] = True
+
+    @quick_jit
+    def both(logits):
+        options = {"factor": 1, "region_size": 2, "dilation": 3, "implementation": implementation}
+        return (
+            rmi_jax.rmi_loss(logits, DATA.labels, where=mask, **options),
+            rmi_jax.rmi_loss(logits[crop], DATA.labels[crop], **options),
+        )
+
+    masked, cropped = both(LOGITS)
+    assert_value(masked, cropped, "float32")
+
+
+def test_zero_floor(implementation):
+    def loss_fn(logits, zero_floor):
+        terms = rmi_jax.region_information_loss(
+            jax.nn.sigmoid(logits),
+            oracle.one_hot(DATA.labels, 3)[0],
+            factor=1,
+            zero_floor=zero_floor,
+            implementation=implementation,
+        )
+        return terms.sum(), terms
+
+    run = quick_jit(jax.grad(loss_fn, has_aux=True), static_argnums=1)
+    (grad, terms), (raw_grad, raw) = run(LOGITS, True), run(LOGITS, False)
+    assert_value(terms - raw, np.full((2, 3), -np.log(5e-4) / 2), "float32")
+    assert_grad(grad, raw_grad, "float32")
+    # The third class is absent from the second image: exactly zero, and so is its gradient.
+    assert terms[1, 2] == 0
+    assert np.all(np.asarray(grad)[1, ..., 2] == 0)
+    assert np.all(np.delete(np.asarray(terms), 5) > 0)
+
+
+def test_the_floor_follows_the_weights_of_the_scales():
+    data = example(1)
+
+    @quick_jit
+    def run(probs, targets):
+        options = {"factor": (1, 2), "scale_weights": (0.25, 2.0), "region_size": 2}
+        return [
+            rmi_jax.region_information_loss(probs, targets, zero_floor=zero_floor, **options)
+            for zero_floor in (False, True)
+        ]
+
+    raw, above = run(data.probs.astype("float32"), data.targets.astype("float32"))
+    assert_value(raw - above, np.full((2, 3), 2.25 * np.log(5e-4) / 2), "float32")
+
+
+@pytest.mark.parametrize("outside", [2**32 + 1, 2**32, -(2**63), 2**63 - 1])
+def test_64_bit_labels_do_not_wrap_around(outside):
+    labels = np.array(DATA.labels, np.int64)
+    labels[0, 1:4, 2:5] = outside
+    narrow = np.where(labels == outside, -1, labels).astype("int32")
+    # Not as arguments, which `jit` itself would narrow.
+    run = quick_jit(lambda x: [rmi_jax.rmi_loss(x, y, factor=1) for y in (labels, narrow)])
+    actual, expected = run(LOGITS)
+    assert actual == expected
+
+
+@pytest.mark.parametrize("ignored", ["exclude", "zero"])
+def test_a_fully_ignored_image_costs_nothing(ignored, implementation):
+    labels = np.array(DATA.labels)
+    labels[0] = 255
+    options = {"ignored": ignored, "factor": 2, "implementation": implementation}
+
+    def loss_fn(logits, labels):
+        terms = rmi_jax.rmi_loss(logits, labels, reduction="none", **options)
+        return terms.mean(), terms
+
+    run = quick_jit(jax.value_and_grad(loss_fn, has_aux=True))
+    (_, terms), grad = run(LOGITS, labels)
+    assert terms[0] == 0
+    assert np.all(np.asarray(grad)[0] == 0)
+    (_, terms), grad = run(LOGITS, np.full_like(labels, -1))
+    assert np.all(np.asarray(terms) == 0)
+    assert np.all(np.asarray(grad) == 0)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_bad_image_spoils_no_other(bad, implementation):
+    @quick_jit
+    def run(logits):
+        return rmi_jax.rmi_loss(
+            logits, DATA.labels, factor=2, reduction="none", implementation=implementation
+        )
+
+    spoilt = np.array(LOGITS)
+    spoilt[0, 5, 5, 1] = bad
+    terms = run(spoilt)
+    assert_value(terms[1], run(LOGITS)[1], "float32")
+    if np.isnan(bad):
+        assert np.isnan(terms[0])
+
+
+def test_aux_reports_the_parts(implementation):
+    @quick_jit
+    def run(logits):
+        return rmi_jax.rmi_loss(
+            logits,
+            DATA.labels,
+            bce_weight=0.25,
+            has_aux=True,
+            factor=2,
+            activation="sigmoid",
+            implementation=implementation,
+        )
+
+    loss, aux = run(LOGITS)
+    assert isinstance(aux, rmi_jax.LossParts)
+    assert all(part.shape == (3,) for part in aux)
+    assert_value(0.25 * aux.cross_entropy.sum() + 0.75 * aux.rmi.sum(), loss, "float32")
+    np.testing.assert_array_equal(aux.images, [2, 2, 1])
+    assert np.all((np.asarray(aux.mutual_information) > 0) & (aux.mutual_information < 1))
+
+    # The slope tells a prediction of a tenth of the contrast, and an inverted one.
+    truth = oracle.one_hot(np.clip(DATA.labels, 0, 2), 3)[0]
+    for low, high in ((0.05, 0.95), (0.01, 0.1), (0.95, 0.05)):
+        probs = low + (high - low) * truth
+        slope = run(np.log(probs / (1 - probs)).astype("float32"))[1].slope
+        np.testing.assert_allclose(slope[:2], 1 / (high - low), rtol=0.02)
+
+
+def test_the_slope_that_is_reported_does_not_depend_on_the_weights_of_scales():
+    @quick_jit
+    def slopes(logits):
+        loss = partial(rmi_jax.rmi_loss, factor=2, has_aux=True)
+        return [loss(logits, DATA.labels, scale_weights=w)[1].slope for w in (None, (2.0,))]
+
+    np.testing.assert_allclose(*slopes(LOGITS), rtol=1e-5)
+
+
+def test_a_weight_may_be_scheduled_without_recompiling(implementation):
+    traces = []
+
+    @quick_jit
+    def run(logits, weight):
+        traces.append(None)
+        return rmi_jax.rmi_loss(
+            logits,
+            DATA.labels,
+            bce_weight=weight,
+            has_aux=True,
+            factor=2,
+            implementation=implementation,
+        )
+
+    losses = [run(LOGITS, jnp.float32(weight))[0] for weight in (0, 0.5, 1)]
+    assert len(traces) == 1
+    assert_value(losses[1], (losses[0] + losses[2]) / 2, "float32")
+    assert_value(losses[2], run(LOGITS, jnp.float32(0))[1].cross_entropy.sum(), "float32")
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.parametrize(("weights", "loops"), [((1.0, None), 0), ((1, 0), 0), ((0, 0), 1)])
+def test_a_static_weight_of_0_leaves_a_part_out_of_the_program(weights, loops, reduction):
+    def loss_of(logits, rmi_weight):
+        options = {"bce_weight": weights[0], "rmi_weight": rmi_weight, "reduction": reduction}
+        return rmi_jax.rmi_loss(logits, DATA.labels, **options)
+
+    static = functools.partial(loss_of, rmi_weight=weights[1])
+    assert ("while" in str(jax.make_jaxpr(static)(LOGITS))) == bool(loops)
+    if not loops:  # and the value is what a traced weight gives
+        traced = quick_jit(loss_of)(LOGITS, jnp.float32(0))
+        assert_value(quick_jit(static)(LOGITS), traced, "float32")
+
+
+@pytest.mark.parametrize("shape", [(), (2,)])
+def test_two_weights_of_0_are_a_loss_of_0(shape):
+    reduction = "none" if shape else "mean"
+    options = {"bce_weight": 0, "rmi_weight": 0, "reduction": reduction}
+    loss = quick_jit(functools.partial(rmi_jax.rmi_loss, **options))(LOGITS, DATA.labels)
+    np.testing.assert_array_equal(loss, np.zeros(shape))
+
+
+def test_mutual_information_is_symmetric_and_blind_to_scale(implementation, x64):
+    @quick_jit
+    def information(probs, targets):
+        return rmi_jax.region_mutual_information(
+            probs, targets, factor=1, jitter=1e-9, implementation=implementation
+        )
+
+    p, y = DATA.probs, DATA.targets
+    forward = information(p, y)
+    assert_value(information(y, p), forward, "float64")
+    # F5: exact but for the jitter.
+    np.testing.assert_allclose(information(0.1 + 0.5 * p, y), forward, rtol=1e-5)
+
+
+def test_the_region_term_is_even(implementation):
+    # F6: a prediction and its inverse are the same to RMI.
+    @quick_jit
+    def loss_fn(logits):
+        return rmi_jax.rmi_loss(
+            logits,
+            DATA.labels,
+            bce_weight=0.0,
+            factor=2,
+            activation="sigmoid",
+            anchor=0.0,
+            implementation=implementation,
+        )
+
+    assert_value(loss_fn(-LOGITS), loss_fn(LOGITS), "float32")
+
+
+def test_the_sigmoid_keeps_its_derivative_where_it_is_near_1():
+    logits = np.array([-40, -20, -3, 0, 3, 20, 40], "float32")
+    small = np.exp(-np.abs(logits.astype("float64")))
+    slopes = jax.vmap(jax.grad(sigmoid))(logits)
+    np.testing.assert_allclose(slopes, small / (1 + small) ** 2, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16", "float16"])
+def test_the_dtype_follows_the_logits_alone(dtype, implementation):
+    expected = "float64" if dtype == "float64" else "float32"
+    with enable_x64():
+
+        def loss_fn(logits):
+            return rmi_jax.soft_rmi_loss(
+                logits,
+                jnp.asarray(DATA.targets),
+                where=jnp.asarray(DATA.weights),
+                class_weights=jnp.asarray(CLASS_WEIGHTS),
+                bce_weight=jnp.asarray(0.5),
+                jitter=np.float64(5e-4),
+                implementation=implementation,
+            )
+
+        loss, grad = jax.eval_shape(
+            jax.value_and_grad(loss_fn), jax.ShapeDtypeStruct(DATA.logits.shape, dtype)
+        )
+    assert loss.dtype == expected
+    assert grad.dtype == dtype
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "rmi_loss",
+        "soft_rmi_loss",
+        "region_information_loss",
+        "region_mutual_information",
+        "extract_regions",
+        "downsample",
+    ],
+)
+def test_arrays_are_positional_and_options_are_keyword_only(name):
+    parameters = inspect.signature(getattr(rmi_jax, name)).parameters.values()
+    positional = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    assert len(positional) == 2
+    assert all(p.default is p.empty for p in positional)
+    assert all(p.kind is p.KEYWORD_ONLY for p in parameters if p not in positional)
+    assert all(p.annotation is not p.empty for p in parameters)

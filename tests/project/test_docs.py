@@ -1,0 +1,68 @@
+"""The code in pages does what the page says, on 8 virtual devices: that on several needs them."""
+
+import contextlib
+import io
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from compiling import quick_flags
+
+import rmi_jax
+
+ROOT = Path(__file__).parents[2]
+PAGES = ("mutual-information.md", "scaling.md")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_page(page):
+    environment = {
+        **os.environ,
+        "XLA_FLAGS": quick_flags(8),
+        "JAX_PLATFORMS": "cpu",
+        "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests" / "support"))),
+    }
+    done = subprocess.run(
+        [sys.executable, __file__, str(ROOT / "docs" / page)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+
+
+def test_every_public_name_is_documented():
+    page = (ROOT / "docs" / "api.md").read_text()
+    documented = set(re.findall(r"(?:autofunction|autoclass|py:data):: (\w+)", page))
+    functions = {name for name in rmi_jax.__all__ if name != "metrics"}
+    assert functions == documented
+    assert "automodule:: rmi_jax.metrics\n   :members:" in page
+
+
+def run(path):
+    """Runs the `testcode` blocks of a page, and compares what they print with `testoutput`."""
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    import rmi_jax
+
+    names = {"jax": jax, "jnp": jnp, "np": np, "rmi_jax": rmi_jax}
+    printed, blocks = "", 0
+    for kind, block in re.findall(r"```{(testcode|testoutput)}\n(.*?)```", path.read_text(), re.S):
+        if kind == "testcode":
+            with contextlib.redirect_stdout(io.StringIO()) as out:
+                exec(block, names)
+            printed = out.getvalue()
+            blocks += 1
+        else:
+            assert printed.split() == block.split(), f"printed {printed}, expected {block}"
+    assert blocks > 0
+
+
+if __name__ == "__main__":
+    run(Path(sys.argv[1]))

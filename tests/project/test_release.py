@@ -1,0 +1,80 @@
+"""One version everywhere, and a page and workflows that name what exists."""
+
+import re
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import yaml
+
+import rmi_jax
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def test_the_version_is_stated_once():
+    assert "version" not in PROJECT["project"]
+    assert PROJECT["project"]["dynamic"] == ["version"]
+    assert PROJECT["tool"]["hatch"]["version"]["path"] == "rmi_jax/__init__.py"
+    stated = re.findall(
+        r'^__version__ = "(.+)"', (ROOT / "rmi_jax/__init__.py").read_text(), re.MULTILINE
+    )
+    assert stated == [rmi_jax.__version__]
+    assert re.fullmatch(r"\d+\.\d+\.\d+(rc\d+)?", rmi_jax.__version__)
+
+
+def test_the_citation_agrees():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    project = PROJECT["project"]
+    assert citation["version"] == rmi_jax.__version__
+    assert citation["license"] == project["license"]
+    assert citation["repository-code"] == project["urls"]["Source"]
+    released = re.search(
+        rf"^## \[{re.escape(rmi_jax.__version__)}\] - (\S+)$",
+        (ROOT / "CHANGELOG.md").read_text(),
+        re.MULTILINE,
+    )
+    # A date only for what has one in the changelog.
+    assert str(citation.get("date-released")) == (released[1] if released else "None")
+
+
+def test_the_distribution_has_the_version_of_the_package():
+    if "site-packages" in rmi_jax.__file__:  # an editable install keeps the version of its day
+        assert version("rmi-jax") == rmi_jax.__version__
+
+
+FOLDER = ROOT / ".github"
+
+
+@pytest.mark.parametrize("file", sorted(FOLDER.rglob("*.yml")), ids=lambda file: file.name)
+def test_github_files_are_yaml_and_run_what_exists(file):
+    content = yaml.safe_load(file.read_text())
+    if file.parent.name != "workflows":
+        return
+    steps = [step for job in content["jobs"].values() for step in job["steps"]]
+    assert steps
+    for step in steps:
+        assert "uses" in step or "run" in step
+        for script in re.findall(r"\.ci/\w+", step.get("run", "")):
+            assert (ROOT / script).stat().st_mode & 0o100, script
+        if "uses" in step:
+            assert re.fullmatch(r"[\w./-]+@(v\d+|release/v\d+)", step["uses"])
+
+
+def test_publishing_needs_no_secret():
+    workflow = yaml.safe_load((FOLDER / "workflows" / "publish.yml").read_text())
+    assert "secrets." not in (FOLDER / "workflows" / "publish.yml").read_text()
+    allowed = [name for name, job in workflow["jobs"].items() if "permissions" in job]
+    assert allowed == ["publish"]
+    publish = workflow["jobs"]["publish"]
+    assert publish["permissions"] == {"id-token": "write"}
+    assert publish["environment"] == "pypi"
+    assert publish["needs"] == "build"
+
+
+def test_bug_reports_ask_for_what_is_needed():
+    form = yaml.safe_load((FOLDER / "ISSUE_TEMPLATE" / "bug.yml").read_text())
+    required = {item["id"] for item in form["body"] if item.get("validations", {}).get("required")}
+    assert {"versions", "device", "shapes", "options", "code"} <= required
