@@ -343,8 +343,8 @@ MUTATIONS = (
     Mutation(
         "stride left out of the statistics",
         "fit.py",
-        "return mean, regions.thinning * scatter",
-        "return mean, scatter",
+        "regions.thinning * scatter",
+        "scatter",
         THINNED,
     ),
     Mutation(
