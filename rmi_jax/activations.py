@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rmi_jax.class_maps import one_hot
+from rmi_jax.labels import one_hot
 
 
 @jax.custom_jvp

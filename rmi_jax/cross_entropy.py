@@ -9,9 +9,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from rmi_jax.activations import log_total, normalized, sigmoid, softplus
-from rmi_jax.class_maps import one_hot
 from rmi_jax.dtypes import compute_dtype
-from rmi_jax.slots import class_sums
+from rmi_jax.labels import class_sums, one_hot
 
 
 def cross_entropy(

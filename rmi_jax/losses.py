@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rmi_jax import array_checks, checks, class_maps
+from rmi_jax import array_checks, checks
 from rmi_jax.cross_entropy import cross_entropy
+from rmi_jax.labels import narrow
 from rmi_jax.mix import Mix, part_weights
 from rmi_jax.options import (
     Factor,
@@ -145,7 +146,7 @@ def rmi_loss(
             f"logits must have at least 2 classes for integer labels, got {logits.shape[-1]}; "
             "for one channel use soft_rmi_loss with targets of shape [B, *S, 1]"
         )
-    labels = class_maps.narrow(labels, logits.shape[-1])
+    labels = narrow(labels, logits.shape[-1])
     valid = (labels >= 0) & (labels < logits.shape[-1])
     weights = pixel_weights(where, logits)
     dtype = compute_dtype(logits.dtype)

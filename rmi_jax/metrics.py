@@ -16,8 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rmi_jax import array_checks, checks, class_maps, undefined
+from rmi_jax import array_checks, checks, undefined
 from rmi_jax.image_metrics import class_image_iou, image_iou, mean_image_iou  # noqa: F401
+from rmi_jax.labels import label_pair
 
 MOST_CLASSES = math.isqrt(np.iinfo(np.int32).max)  # of a matrix whose cells an int32 can number
 
@@ -47,7 +48,7 @@ def confusion_matrix(
       ValueError: for shapes that differ or have an empty axis, or a number of classes below 1 or
         above 46340.
     """
-    predictions, labels, valid = class_maps.pair(predictions, labels, num_classes, where)
+    predictions, labels, valid = label_pair(predictions, labels, num_classes, where)
     if num_classes > MOST_CLASSES:
         raise ValueError(f"num_classes must be at most {MOST_CLASSES}, got {num_classes}")
     valid &= (predictions >= 0) & (predictions < num_classes)
@@ -113,7 +114,7 @@ def boundary_counts(
       TypeError: as `confusion_matrix`, and for a tolerance that is not a static real number.
       ValueError: as `confusion_matrix`, and for a tolerance below 1 or not finite.
     """
-    predictions, labels, valid = class_maps.pair(predictions, labels, num_classes, where)
+    predictions, labels, valid = label_pair(predictions, labels, num_classes, where)
     tolerance = checks.static_scalar("tolerance", tolerance, least=1)
     known = ~_near(~valid, tolerance)
 

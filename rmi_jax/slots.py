@@ -10,11 +10,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
-from rmi_jax.class_maps import one_hot
 from rmi_jax.geometry import Maps, Scale
 from rmi_jax.halo import largest, summed
+from rmi_jax.labels import class_sums
 
 
 class Slots(NamedTuple):
@@ -65,22 +64,3 @@ def _targets_vary(targets, used, scale):
     low, high = -largest(-low, scale.halo), largest(high, scale.halo)
     # Written so that a NaN counts as varying.
     return ~(high <= (0 if scale.ignored == "zero" else low))
-
-
-def class_sums(values: jax.Array, labels: jax.Array, classes: int) -> jax.Array:
-    """Sums ``values`` ``[B, *S]`` by label, ``[B, classes]``; labels out of range are left out."""
-
-    def scatter(values, labels):
-        labels = jnp.where(labels < 0, classes, labels)
-        return jax.vmap(lambda v, y: jnp.zeros(classes, v.dtype).at[y].add(v, mode="drop"))(
-            values, labels
-        )
-
-    def compare(values, labels):
-        is_label = one_hot(labels, classes)
-        axes = tuple(range(1, labels.ndim))
-        masked = jnp.where(is_label, values[..., None], 0)
-        return jnp.sum(masked, axis=axes, dtype=values.dtype)
-
-    # One pass of additions suits one core; thousands of them would queue for a few addresses.
-    return lax.platform_dependent(values, labels, cpu=scatter, default=compare)

@@ -1,8 +1,9 @@
-"""Class indices, from integers of any width."""
+"""Integer labels of any width: as class indices, as one-hot arrays, and summed over by class."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from rmi_jax import array_checks, checks
 
@@ -30,7 +31,26 @@ def one_hot(labels: jax.Array, num_classes: int) -> jax.Array:
     return is_class(labels[..., None], jnp.arange(num_classes).reshape(shape))
 
 
-def pair(
+def class_sums(values: jax.Array, labels: jax.Array, classes: int) -> jax.Array:
+    """Sums ``values`` ``[B, *S]`` by label, ``[B, classes]``; labels out of range are left out."""
+
+    def scatter(values, labels):
+        labels = jnp.where(labels < 0, classes, labels)
+        return jax.vmap(lambda v, y: jnp.zeros(classes, v.dtype).at[y].add(v, mode="drop"))(
+            values, labels
+        )
+
+    def compare(values, labels):
+        is_label = one_hot(labels, classes)
+        axes = tuple(range(1, labels.ndim))
+        masked = jnp.where(is_label, values[..., None], 0)
+        return jnp.sum(masked, axis=axes, dtype=values.dtype)
+
+    # One pass of additions suits one core; thousands of them would queue for a few addresses.
+    return lax.platform_dependent(values, labels, cpu=scatter, default=compare)
+
+
+def label_pair(
     predictions: jax.Array, labels: jax.Array, num_classes: int, where: jax.Array | None
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Checks the arguments that all counts share; both maps as int32, and the valid pixels."""
