@@ -21,7 +21,7 @@ from rmi_jax.geometry import Halo, Maps, Scale
 OUTSIDE = -1
 
 
-def plan(axis_name: str, rows: int, scales: tuple[Scale, ...]) -> Halo:
+def make_halo(axis_name: str, rows: int, scales: tuple[Scale, ...]) -> Halo:
     """How many rows a device with ``rows`` of its own borrows, to serve all scales.
 
     Raises:
@@ -104,14 +104,7 @@ def largest(values: jax.Array, halo: Halo | None) -> jax.Array:
 
 def axis_size(name: str, value: str) -> int:
     """Number of devices along the mesh axis ``value``; raises unless inside its ``shard_map``."""
-    checks.mapped_axis(name, value)
-    try:
-        devices = lax.axis_size(value)
-    except NameError:
-        raise ValueError(
-            f"{name} must be an axis of the mesh of a surrounding shard_map, got {value!r}; "
-            "outside of shard_map leave it out"
-        ) from None
+    devices = checks.mapped_axis(name, value)
     index = lax.axis_index(value)
     # Checked types know that a sum over devices is the same on all. (No result of it is used.)
     if jax.typeof(index) == jax.typeof(lax.psum(index, value)):

@@ -8,7 +8,7 @@ An image without valid pixels, as in the padding of a last batch, is NaN through
 import jax
 import jax.numpy as jnp
 
-from rmi_jax import array_checks, checks
+from rmi_jax import checks
 from rmi_jax.labels import label_pair
 from rmi_jax.undefined import where_defined
 
@@ -114,10 +114,10 @@ def _share(worst: float) -> float:
 
 
 def _checked(ious: jax.Array) -> jax.Array:
-    array_checks.floating("ious", ious)
+    checks.floating("ious", ious)
     if ious.ndim != 2 or 0 in ious.shape:
         raise ValueError(
             f"ious must have shape [images, classes], got {ious.shape}; use what image_iou returns"
         )
-    array_checks.unit_interval("ious", ious)
+    checks.unit_interval("ious", ious)
     return jnp.asarray(ious, jnp.float32)

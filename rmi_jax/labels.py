@@ -1,11 +1,31 @@
 """Integer labels of any width: as class indices, as one-hot arrays, and summed over by class."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from rmi_jax import array_checks, checks
+from rmi_jax import checks, concrete
+from rmi_jax.dtypes import is_integer
+
+
+def check_labels(
+    name: str, value, expected: Sequence[int], meaning: str, *, for_probabilities: str
+) -> None:
+    """Raises unless ``value`` holds integers and has the expected shape ``[B, *S]``.
+
+    Maps of probabilities need another function, which ``for_probabilities`` names; class indices
+    that were cast to another type need to be cast back.
+    """
+    checks.array(name, value)
+    if not is_integer(value.dtype):
+        fits = tuple(value.shape) in (tuple(expected), (*expected, 1))
+        cast = fits and _is_whole(value)
+        remedy = f"use {name}.astype(jnp.int32)" if cast else for_probabilities
+        raise TypeError(f"{name} must be integers, got {value.dtype}; {remedy}")
+    checks.shape(name, value, expected, meaning)
 
 
 def narrow(maps: jax.Array | np.ndarray, num_classes: int) -> jax.Array:
@@ -56,11 +76,11 @@ def label_pair(
     """Checks the arguments that all counts share; both maps as int32, and the valid pixels."""
     both = {"predictions": predictions, "labels": labels}
     for name, value in both.items():
-        array_checks.array(name, value)
+        checks.array(name, value)
     # An axis too many is the fault of the map that has it.
     reference = "labels" if labels.ndim <= predictions.ndim else "predictions"
     for name, value in both.items():
-        array_checks.class_map(
+        check_labels(
             name,
             value,
             both[reference].shape,
@@ -78,5 +98,11 @@ def label_pair(
     valid = (labels >= 0) & (labels < num_classes)
     if where is None:
         return predictions, labels, valid
-    array_checks.mask("where", where, labels.shape)
+    checks.mask("where", where, labels.shape)
     return predictions, labels, valid & where
+
+
+def _is_whole(value: jax.Array | np.ndarray) -> bool:
+    """Whether no entry is known to have a fraction."""
+    known = concrete.values(value) if jnp.issubdtype(value.dtype, jnp.floating) else None
+    return known is None or bool((np.floor(known) == known).all())

@@ -16,7 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rmi_jax import array_checks, checks, undefined
+from rmi_jax import checks, concrete, undefined
+from rmi_jax.dtypes import is_real
 from rmi_jax.image_metrics import class_image_iou, image_iou, mean_image_iou  # noqa: F401
 from rmi_jax.labels import label_pair
 
@@ -180,7 +181,7 @@ def _near(mask: jax.Array, distance: float) -> jax.Array:
 
 
 def _hits_misses_false_alarms(matrix: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    array_checks.counts("matrix", matrix, "use what confusion_matrix returns, or sums of it")
+    _check_counts("matrix", matrix, "confusion_matrix")
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or matrix.size == 0:
         raise ValueError(
             f"matrix must be a confusion matrix [C, C], got shape {matrix.shape}; "
@@ -194,15 +195,29 @@ def _hits_misses_false_alarms(matrix: jax.Array) -> tuple[jax.Array, jax.Array, 
 
 
 def _columns(counts: jax.Array) -> tuple[jax.Array, ...]:
-    array_checks.counts("counts", counts, "use what boundary_counts returns, or sums of it")
+    _check_counts("counts", counts, "boundary_counts")
     if counts.ndim != 2 or counts.shape[1] != 6 or counts.size == 0:
         raise ValueError(
             f"counts must be boundary counts [C, 6], got shape {counts.shape}; "
             "use what boundary_counts returns, or sums of it"
         )
     # A confusion matrix of 6 classes has this shape as well.
-    array_checks.parts("counts", counts, "use what boundary_counts returns, or sums of it")
+    known = concrete.values(counts)
+    if known is not None and (known[:, ::2] > known[:, 1::2]).any():
+        raise ValueError(
+            f"counts must not have a part that exceeds its whole, got {known.tolist()}; "
+            "use what boundary_counts returns, or sums of it"
+        )
     return tuple(jnp.asarray(counts, jnp.float32).T)
+
+
+def _check_counts(name: str, value: jax.Array, source: str) -> None:
+    checks.array(name, value)
+    if not is_real(value.dtype):
+        raise TypeError(
+            f"{name} must hold counts, got {value.dtype}; use what {source} returns, or sums of it"
+        )
+    checks.nonnegative(name, value)
 
 
 def _ratio(part: jax.Array, whole: jax.Array, otherwise: float = math.nan) -> jax.Array:

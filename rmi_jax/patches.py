@@ -23,7 +23,7 @@ from rmi_jax.regions import extract_regions, region_basis
 _FURTHER_PASSES = 4
 
 
-def region_terms(maps: Maps, prior: Prior, scales: tuple[Scale, ...]) -> list[Terms]:
+def terms_of_scales(maps: Maps, prior: Prior, scales: tuple[Scale, ...]) -> list[Terms]:
     """RMI of every scale, image and class (paper eq. 13-15)."""
     return [_scale_terms(maps, prior, scale) for scale in scales]
 

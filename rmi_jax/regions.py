@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from rmi_jax import array_checks, checks
+from rmi_jax import checks
 from rmi_jax.geometry import Regions
 
 
@@ -35,8 +35,7 @@ def extract_regions(
       TypeError: if ``maps`` is not floating point, or an option is not an int.
       ValueError: if ``maps`` has no 1 to 3 spatial axes, or a region does not fit on it.
     """
-    array_checks.floating("maps", maps)
-    ndim = array_checks.spatial_ndim("maps", maps)
+    ndim = checks.floating_maps("maps", maps)
     regions = Regions(
         checks.per_axis("region_size", region_size, ndim),
         checks.per_axis("dilation", dilation, ndim),

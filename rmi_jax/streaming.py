@@ -26,7 +26,7 @@ from rmi_jax.slots import Slots, by_class
 from rmi_jax.strips import pull_back
 
 
-def region_terms(maps: Maps, prior: Prior, scales: tuple[Scale, ...]) -> list[Terms]:
+def terms_of_scales(maps: Maps, prior: Prior, scales: tuple[Scale, ...]) -> list[Terms]:
     """RMI of every scale, image and class (paper eq. 13-15)."""
     inputs, targets, *rest = maps
     total = None
