@@ -29,13 +29,13 @@ def check_labels(
 
 
 def narrow(maps: jax.Array | np.ndarray, num_classes: int) -> jax.Array:
-    """Integers of 16 or 32 bits; a 64-bit class that does not fit stays outside the classes."""
+    """Labels as int16 or int32; a 64-bit label that is no class becomes another that is none."""
     if maps.dtype.itemsize == 8:
-        # On the host where it is: on its way to JAX it would wrap around to another class.
+        # A NumPy array before JAX converts it to 32 bits, where it could wrap around to a class.
         lowest = 0 if maps.dtype.kind == "u" else -1
         clip = np.clip if isinstance(maps, np.ndarray) else jnp.clip
         return jnp.asarray(clip(maps, lowest, num_classes), jnp.int32)
-    # An 8-bit label cannot be compared with a class count above its range.
+    # At least 16 bits, because 8 cannot hold every number of classes that it is compared with.
     fits = np.can_cast(maps.dtype, np.int16) and num_classes <= np.iinfo(np.int16).max
     return jnp.asarray(maps, jnp.int16 if fits else jnp.int32)
 
@@ -66,14 +66,15 @@ def class_sums(values: jax.Array, labels: jax.Array, classes: int) -> jax.Array:
         masked = jnp.where(is_label, values[..., None], 0)
         return jnp.sum(masked, axis=axes, dtype=values.dtype)
 
-    # One pass of additions suits one core; thousands of them would queue for a few addresses.
+    # A CPU core adds up quickly. The many threads of an accelerator would wait for each other to
+    # add to the few sums.
     return lax.platform_dependent(values, labels, cpu=scatter, default=compare)
 
 
 def label_pair(
     predictions: jax.Array, labels: jax.Array, num_classes: int, where: jax.Array | None
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Checks the arguments that all counts share; both maps as int32, and the valid pixels."""
+    """Checks the arguments that metrics share; returns both maps as int32, and the valid pixels."""
     both = {"predictions": predictions, "labels": labels}
     for name, value in both.items():
         checks.array(name, value)

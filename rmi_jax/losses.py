@@ -66,8 +66,8 @@ def rmi_loss(
     Args:
       logits: ``[B, *S, C]``, unnormalized, with 1 to 3 spatial axes; any floating dtype.
       labels: integer classes ``[B, *S]``; a pixel with a label outside ``[0, C)`` is ignored.
-      bce_weight: lambda, the weight of the cross entropy; may be traced, to be scheduled, which
-        nothing here needs. A weight of exactly 1 skips the RMI work.
+      bce_weight: lambda, the weight of the cross entropy; may be traced, for a schedule (none is
+        needed). A weight of exactly 1 skips the RMI work.
       rmi_weight: weight of the RMI term; None means ``1 - bce_weight``.
       region_size: cells along each side of a region, an int or one per spatial axis.
       dilation: distance in cells between neighbours within a region, likewise.
@@ -78,14 +78,14 @@ def rmi_loss(
       activation: ``"softmax"`` or ``"sigmoid"``, for probabilities and cross entropy alike.
       jitter: alpha, added to the scatter matrices (sums over positions); at least 1e-12, in
         float32 better 1e-5.
-      anchor: tau, in [0, 1e6], may be traced: how many copies of the truth predict themselves in
-        the sample. 0 is the paper's term, which takes every invertible filter of the truth for the
-        truth, its negative included. With an anchor only the truth itself, up to a constant, has no
-        loss, and the gradient at a constant prediction points to it. No gradient flows to it. In
-        float32 the gradient of soft targets keeps its digits up to about 10.
+      anchor: tau, in [0, 1e6], may be traced; no gradient flows to it. The statistics get tau
+        copies of the truth as its own prediction. 0 is the paper's term, which cannot tell the
+        truth from an invertible filter of it, such as its negative. With an anchor the term is
+        smallest at the truth alone, up to a constant, and its gradient at a constant prediction
+        points there. In float32 the gradient of soft targets is accurate up to about 10.
       class_weights: ``[C]``, multiplies both parts.
-      where: ``[B, *S]`` mask or non-negative pixel weights, each at most 1e12 over their number;
-        no gradient flows to it.
+      where: ``[B, *S]`` mask or non-negative pixel weights, each at most 1e12 over the number of
+        pixels; no gradient flows to it.
       ignored: ``"exclude"`` takes regions that touch an ignored pixel out of the statistics,
         ``"zero"`` keeps them with y = 0 and p = 1e-6, as the authors do.
       zero_floor: subtract the smallest value possible, ``log(alpha) / 2`` per class, so that the
@@ -205,7 +205,7 @@ def soft_rmi_loss(
       activation: see `rmi_loss`; sigmoids by default, since the classes of target maps need not
         exclude each other.
       jitter: see `rmi_loss`.
-      anchor: see `rmi_loss`; larger here, for without one a rare class can die under sigmoids.
+      anchor: see `rmi_loss`; larger here, because sigmoids without one can lose a rare class.
       class_weights: see `rmi_loss`.
       where: see `rmi_loss`; the only way to ignore pixels here.
       ignored: see `rmi_loss`.
@@ -229,7 +229,7 @@ def soft_rmi_loss(
     logits = _classes_last(logits, axis, "logits")
     given, targets = targets, _classes_last(targets, axis, "targets")
     checks.shape("targets", targets, logits.shape, "the shape of logits")
-    checks.unit_interval("targets", given)  # under `jit`, what is made of it is unknown
+    checks.unit_interval("targets", given)  # as given: moved, it is traced under `jit`
     targets = targets.astype(compute_dtype(logits.dtype))
     if activation == "softmax" and logits.shape[-1] == 1:
         raise ValueError("logits have 1 class, where softmax is constant; use activation='sigmoid'")

@@ -6,8 +6,8 @@ not the IoU of the data.) int32 is exact up to 2**31 - 1, about two thousand meg
 of the matrix; past that, add the counts up on the host as NumPy int64 arrays, which the ratios take
 as well. Everything here works under ``jit`` and on label maps with any number of spatial axes.
 
-The ratio of a class that has none is NaN, by definition and not by computation: ``jax_debug_nans``
-does not stop at it. (It does where one is part of what your own jitted function returns.)
+An undefined ratio, such as the IoU of an absent class, is NaN. ``jax_debug_nans`` does not stop at
+it here, but does where your own jitted function returns one.
 """
 
 import math
@@ -166,11 +166,11 @@ def boundary_iou(counts: jax.Array) -> jax.Array:
 def _near(mask: jax.Array, distance: float) -> jax.Array:
     """Pixels at most ``distance`` (Euclidean, in pixels) from a true pixel of their image."""
     axes = mask.ndim - 1
-    # A ball reaches no further than the image does.
+    # No further than the image is large.
     reach = [min(int(distance), side - 1) for side in mask.shape[1:]]
     steps = np.ogrid[tuple(slice(-r, r + 1) for r in reach)]
     ball = np.less_equal(sum(step**2 for step in steps), distance**2)
-    # 0 and 1 are exact in every precision a device may choose, and the threshold forgives the sum.
+    # 0 and 1 are exact in every precision that a device may choose; their sum need not be.
     hits = jax.lax.conv_general_dilated(
         mask[:, None].astype(jnp.float32),
         jnp.asarray(ball[None, None], jnp.float32),
@@ -221,5 +221,5 @@ def _check_counts(name: str, value: jax.Array, source: str) -> None:
 
 
 def _ratio(part: jax.Array, whole: jax.Array, otherwise: float = math.nan) -> jax.Array:
-    # Not jnp.maximum(whole, 1): a matrix that was divided by its sum has the same ratios.
+    # Not jnp.maximum(whole, 1), for counts that were divided by their sum are below 1.
     return undefined.where_defined(whole > 0, part / jnp.where(whole > 0, whole, 1), otherwise)

@@ -77,25 +77,26 @@ def objective(
     loss = per_image if reduction == "none" else jnp.mean(per_image)
     if terms is None or not has_aux:
         return loss
-    parts = _loss_parts(entropy, rmi, terms, jnp.sum(options.scale_weights))
+    parts = _loss_parts(entropy, rmi, terms, options.scale_weights)
     return loss, jax.lax.stop_gradient(parts)
 
 
 def _loss_parts(
-    entropy: jax.Array, rmi: jax.Array, terms: Terms, total_scale_weight: jax.Array
+    entropy: jax.Array, rmi: jax.Array, terms: Terms, scale_weights: jax.Array
 ) -> LossParts:
     varies = terms.entropy > 0
     images = jnp.sum(varies, axis=0)
 
     def over_images(values):
-        total = jnp.sum(jnp.where(varies, values, 0), axis=0)
-        return total / jnp.maximum(images, 1).astype(rmi.dtype)
+        added = jnp.sum(jnp.where(varies, values, 0), axis=0)
+        return added / jnp.maximum(images, 1).astype(rmi.dtype)
 
+    total = jnp.sum(scale_weights)
     return LossParts(
         jnp.mean(entropy, axis=0),
         jnp.mean(rmi, axis=0),
         over_images(mutual_information(terms.unanchored, terms.entropy, normalize=True)),
-        over_images(terms.slope / jnp.where(total_scale_weight > 0, total_scale_weight, 1)),
+        over_images(terms.slope / jnp.where(total > 0, total, 1)),
         images,
     )
 

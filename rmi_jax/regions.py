@@ -67,8 +67,8 @@ def _planar_regions(maps: jax.Array, regions: Regions) -> jax.Array:
     """Regions of ``[B, H, W, C]``, ``[B, rows, columns, C, d]``."""
     batch, height, width, channels = maps.shape
     rows, columns = regions.positions((height, width))
-    # Classes as a part of the last axis, not as groups of the convolution: those the compiler's
-    # partitioner cannot transpose without gathering the regions of a sharded batch.
+    # Classes are folded into the last axis. As groups of the convolution, which XLA's partitioner
+    # cannot transpose, they would have the regions of a sharded batch gathered.
     patches = lax.conv_general_dilated_patches(
         lax.expand_dims(maps.reshape(batch, height, width * channels), (3,)),
         filter_shape=regions.size,
@@ -76,7 +76,7 @@ def _planar_regions(maps: jax.Array, regions: Regions) -> jax.Array:
         padding="VALID",
         rhs_dilation=(regions.dilation[0], regions.dilation[1] * channels),
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        # Patches come from a convolution: any lower precision would round the values themselves.
+        # A convolution copies the values; at a lower precision it would round them.
         precision=lax.Precision.HIGHEST,
     )
     patches = patches.reshape(batch, rows, -1, channels, regions.dim)

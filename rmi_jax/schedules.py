@@ -37,8 +37,8 @@ def warmup_schedule(
     transition_steps = checks.positive_int("transition_steps", transition_steps)
     remedy = "the cross entropy's largest weight is 1"
     checks.scalar("final_weight", final_weight, most=1, remedy=remedy)
-    # Optax's interpolation starts at its first value only up to rounding, unless that is 0: a
-    # weight a little off 1 would be refused, or start the RMI work early.
+    # Optax's interpolation starts at its first value only up to rounding, unless that is 0. A
+    # weight a little above 1 would be refused, and one a little below would start the RMI work.
     rmi_weight = optax.linear_schedule(
         0.0, 1 - final_weight, transition_steps, transition_begin=warmup_steps
     )

@@ -521,8 +521,8 @@ MUTATIONS = (
     Mutation(
         "softmax without its denominator",
         "activations.py",
-        "return jnp.exp(logits - largest - rest)",
-        "return jnp.exp(logits - largest - 0 * rest)",
+        "return jnp.exp(logits - largest - log_sum)",
+        "return jnp.exp(logits - largest - 0 * log_sum)",
         loss("objective[streaming-labels-mask-options2]"),
     ),
     Mutation(
@@ -670,15 +670,15 @@ MUTATIONS = (
     Mutation(
         "derivative of the softmax's denominator left out",
         "activations.py",
-        "return rest, jnp.sum(probs * tangents[0], axis=-1)",
-        "return rest, jnp.sum(0 * probs * tangents[0], axis=-1)",
+        "return log_sum, jnp.sum(probs * tangents[0], axis=-1)",
+        "return log_sum, jnp.sum(0 * probs * tangents[0], axis=-1)",
         loss("objective[streaming-targets-weights-options7]"),
     ),
     Mutation(
         "+ 1 left out of the normalizer",
         "cross_entropy.py",
-        "share = weights * (images / (total + 1))",
-        "share = weights * (images / jnp.maximum(total, 1))",
+        "share = pixel_weights * (images / (total + 1))",
+        "share = pixel_weights * (images / jnp.maximum(total, 1))",
         loss("objective[streaming-labels-None-options0]"),
     ),
     Mutation(
