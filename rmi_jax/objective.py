@@ -50,17 +50,14 @@ def objective(
     checks.boolean("has_aux", has_aux)
     checks.one_of("reduction", reduction, ("mean", "none"))
     checks.mapped_axes("axis_name", axis_name)
-    bce_weight, rmi_weight = _part_weights(bce_weight, rmi_weight)
-    # A part whose weight is the number 0 is left out of the program; the last one stays.
-    with_cross_entropy = has_aux or not _is_zero(bce_weight)
-    with_rmi = has_aux or not _is_zero(rmi_weight) or not with_cross_entropy
-    if class_weights is None:
-        class_weights = 1
-    else:
+    given = _part_weights(bce_weight, rmi_weight)
+    # A part whose weight is the number 0 is left out of the program, unless both are.
+    with_cross_entropy = has_aux or not _is_zero(given[0])
+    with_rmi = has_aux or not _is_zero(given[1]) or not with_cross_entropy
+    if class_weights is not None:
         checks.vector("class_weights", class_weights, logits.shape[-1], "one per class")
-    bce_weight, rmi_weight, class_weights = (
-        jnp.asarray(weight, dtype) for weight in (bce_weight, rmi_weight, class_weights)
-    )
+    bce_weight, rmi_weight = (jnp.asarray(weight, dtype) for weight in given)
+    class_weights = jnp.asarray(1 if class_weights is None else class_weights, dtype)
 
     terms = None
     entropy = rmi = jnp.zeros((), dtype)
@@ -103,12 +100,12 @@ def _loss_parts(
 
 def _part_weights(bce_weight: Any, rmi_weight: Any) -> tuple[Any, Any]:
     """Checked weights of the two parts, which may be traced."""
+    if rmi_weight is None:
+        checks.scalar("bce_weight", bce_weight, most=1, remedy="or pass rmi_weight as well")
+        return bce_weight, 1 - bce_weight
     checks.scalar("bce_weight", bce_weight)
-    if rmi_weight is not None:
-        checks.scalar("rmi_weight", rmi_weight)
-        return bce_weight, rmi_weight
-    checks.scalar("bce_weight", bce_weight, most=1, remedy="or pass rmi_weight as well")
-    return bce_weight, 1 - bce_weight
+    checks.scalar("rmi_weight", rmi_weight)
+    return bce_weight, rmi_weight
 
 
 def _is_zero(weight: float | jax.Array) -> bool:
