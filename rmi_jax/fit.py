@@ -26,7 +26,7 @@ from rmi_jax.strips import Change, Moments, moments
 # grow with that factor: about 1e-7 times it, in nats or, of the gradient, relative to its bound.
 _INFLATION = 100.0
 _MOST_PASSES = 8  # two are nearly always enough, and five were the most that any test needed
-_ROUNDING = 32  # error of a sum over positions, at most, in units in the last place
+_ROUNDING = 32  # largest error assumed of a sum over positions, in units of its last place
 
 
 class Fit(NamedTuple):

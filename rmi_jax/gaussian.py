@@ -23,16 +23,16 @@ class Prior(NamedTuple):
     """What is added to the sample of region vectors; no gradient flows to it."""
 
     jitter: jax.Array  # alpha, a scalar: independent noise in every component
-    anchor: jax.Array  # tau, a scalar: how many copies of the truth predict themselves
+    anchor: jax.Array  # tau, a scalar: copies of the truth as its own prediction
 
 
 class Whitening(NamedTuple):
     """The factor of the joint matrix in the basis of ``z``."""
 
     chol: jax.Array  # K, lower triangular [..., 2d, 2d]
-    floor: jax.Array  # [..., 2d] least squared diagonal of K: alpha times that of C
+    floor: jax.Array  # [..., 2d] bound below the squared diagonal of K: alpha times that of C
     inverse: jax.Array  # K^-1, which takes z to white columns
-    change: jax.Array  # K^-1 C, which takes [P; D] there
+    change: jax.Array  # K^-1 C, which takes [P; D] to white columns
     inflation: jax.Array  # [...] the largest variance inflation factor of the rows of z
 
 
@@ -41,7 +41,7 @@ class Terms(NamedTuple):
 
     information: jax.Array  # 1/(2d) log det(I + M / alpha): the loss above its floor
     entropy: jax.Array  # 1/(2d) log det(I + Y Y' / alpha): what there is to explain
-    unanchored: jax.Array  # the information for tau = 0, which mutual information is made of
+    unanchored: jax.Array  # the information for tau = 0, for the mutual information
     slope: jax.Array  # s = <y, p> / (<p, p> + alpha), which scales the prediction to the truth
 
 
@@ -113,7 +113,7 @@ def solve(chol: jax.Array, b: jax.Array, *, transposed: bool = False) -> jax.Arr
 def whiten(
     scatter: jax.Array, itself: jax.Array, change: jax.Array, slope: jax.Array, prior: Prior
 ) -> Whitening:
-    """Factors the joint matrix as it is seen in the basis of ``z = C [P; D]`` (docs/theory, F1b).
+    """Factors the joint matrix in the basis of ``z = C [P; D]`` (docs/theory, F1b).
 
     Args:
       scatter: ``z z'``, ``[..., 2d, 2d]``.
@@ -136,13 +136,13 @@ def whiten(
 
 
 def to_regions(matrix: jax.Array, slope: jax.Array) -> jax.Array:
-    """The matrix that gives of ``[P; Y]`` what ``matrix`` ``[..., m, 2d]`` gives of ``[P; D]``."""
+    """``matrix`` ``[..., m, 2d]`` for columns ``[P; D]``, rewritten for columns ``[P; Y]``."""
     p, d = jnp.split(matrix, 2, axis=-1)
     return jnp.concatenate([p - slope[..., None, None] * d, d], axis=-1)
 
 
 def of_itself(matrix: jax.Array, slope: jax.Array) -> jax.Array:
-    """The matrix that gives ``matrix [P; D]`` of Y where ``P = Y``, and so ``D = (1 - s) Y``."""
+    """``matrix`` for columns ``[P; D]``, rewritten for columns Y where ``P = Y``: D = (1 - s) Y."""
     p, d = jnp.split(matrix, 2, axis=-1)
     return p + (1 - slope[..., None, None]) * d
 

@@ -29,9 +29,9 @@ def check_labels(
 
 
 def narrow(maps: jax.Array | np.ndarray, num_classes: int) -> jax.Array:
-    """Labels as int16 or int32; a 64-bit label that is no class becomes another that is none."""
+    """Labels as int16 or int32; 64-bit labels are clipped, so that what is no class stays none."""
     if maps.dtype.itemsize == 8:
-        # A NumPy array before JAX converts it to 32 bits, where it could wrap around to a class.
+        # By NumPy where it can be: JAX converts to 32 bits first, which may wrap around to a class.
         lowest = 0 if maps.dtype.kind == "u" else -1
         clip = np.clip if isinstance(maps, np.ndarray) else jnp.clip
         return jnp.asarray(clip(maps, lowest, num_classes), jnp.int32)
@@ -66,8 +66,8 @@ def class_sums(values: jax.Array, labels: jax.Array, classes: int) -> jax.Array:
         masked = jnp.where(is_label, values[..., None], 0)
         return jnp.sum(masked, axis=axes, dtype=values.dtype)
 
-    # A CPU core adds up quickly. The many threads of an accelerator would wait for each other to
-    # add to the few sums.
+    # A scatter suits a CPU. The many threads of an accelerator would wait for each other at the
+    # few sums that they add to.
     return lax.platform_dependent(values, labels, cpu=scatter, default=compare)
 
 
@@ -78,7 +78,7 @@ def label_pair(
     both = {"predictions": predictions, "labels": labels}
     for name, value in both.items():
         checks.array(name, value)
-    # An axis too many is the fault of the map that has it.
+    # Of two maps the one with more axes is called wrong.
     reference = "labels" if labels.ndim <= predictions.ndim else "predictions"
     for name, value in both.items():
         check_labels(

@@ -16,7 +16,7 @@ from rmi_jax.geometry import Regions, Scale
 
 Factor = int | Sequence[int | Sequence[int]]
 IMPLEMENTATIONS = ("streaming", "patches")  # the first is the default
-SMALLEST_JITTER = 1e-12  # float32 needs 1e-5 with few positions; 1e-30 would underflow
+SMALLEST_JITTER = 1e-12  # smaller ones drown in rounding; float32 does better with 1e-5 or more
 LARGEST_ANCHOR = 1e6  # here the regression matrix W is already the identity in float32
 # Pixel weight times number of pixels. With more, the smallest jitter is lost to rounding.
 LARGEST_WEIGHT = 1e12
@@ -56,7 +56,7 @@ def region_options(
     spatial_axis_name: str | None,
     implementation: str | None,
 ) -> RegionOptions:
-    """Checks the options of the RMI term against maps of ``shape`` ``[B, *S, C]``."""
+    """Checks the options of the RMI term against maps of ``shape`` ``[B, *S, C]``; expands them."""
     rows, *others = shape[1:-1]
     devices = (
         1 if spatial_axis_name is None else halo.axis_size("spatial_axis_name", spatial_axis_name)

@@ -24,7 +24,10 @@ def region_terms(
     options: RegionOptions,
     active: bool | jax.Array = True,
 ) -> Terms:
-    """Sums over the scales, by their weights, ``[B, C]`` each. Zeros if not ``active``."""
+    """Terms ``[B, C]``, added up over the scales by their weights.
+
+    If not ``active``, the caller weights them by 0, and an implementation may skip the work.
+    """
     maps = Maps(inputs, targets, pixel_weights, options.offset, jnp.asarray(active))
     maps = halo.exchange(maps, options.scales[0].halo)
     per_scale = IMPLEMENTATIONS[options.implementation](maps, options.prior, options.scales)
