@@ -1,7 +1,7 @@
 """IoU image by image: small objects and bad images count as much as large and good ones.
 
 IoUs of images do not add up as counts do. Join those of several batches along the first axis
-(`jnp.concatenate`; spread over devices they stay sharded as the batch is), and summarize the whole.
+(`jnp.concatenate`; of a sharded batch they are sharded as well), and summarize the whole.
 An image without valid pixels, as in the padding of a last batch, is NaN throughout and left out.
 """
 

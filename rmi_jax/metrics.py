@@ -55,7 +55,7 @@ def confusion_matrix(
     valid &= (predictions >= 0) & (predictions < num_classes)
     cells = num_classes**2
     pairs = jnp.where(valid, labels * num_classes + predictions, cells)
-    # One histogram per image, so that a batch spread over devices stays spread until the sum.
+    # One histogram per image, so that a sharded batch stays sharded until the sum.
     counts = jax.vmap(lambda image: jnp.bincount(image.ravel(), length=cells + 1))(pairs)
     return counts.sum(0, dtype=jnp.int32)[:cells].reshape(num_classes, num_classes)
 
