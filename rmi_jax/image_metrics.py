@@ -8,8 +8,7 @@ An image without valid pixels, as in the padding of a last batch, is NaN through
 import jax
 import jax.numpy as jnp
 
-from rmi_jax import checks
-from rmi_jax.labels import label_pair
+from rmi_jax import checks, class_maps
 from rmi_jax.undefined import where_defined
 
 
@@ -38,7 +37,7 @@ def image_iou(
         classes that is not a static int.
       ValueError: for shapes that differ or have an empty axis, or a number of classes below 1.
     """
-    predictions, labels, valid = label_pair(predictions, labels, num_classes, where)
+    predictions, labels, valid = class_maps.pair(predictions, labels, num_classes, where)
     valid &= (predictions >= 0) & (predictions < num_classes)
 
     def pixels_of_classes(maps: jax.Array, counted: jax.Array) -> jax.Array:

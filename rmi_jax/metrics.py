@@ -16,10 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rmi_jax import checks, concrete, undefined
-from rmi_jax.dtypes import is_real
+from rmi_jax import checks, class_maps, concrete, dtypes, undefined
 from rmi_jax.image_metrics import class_image_iou, image_iou, mean_image_iou  # noqa: F401
-from rmi_jax.labels import label_pair
 
 MOST_CLASSES = math.isqrt(np.iinfo(np.int32).max)  # of a matrix whose cells an int32 can number
 
@@ -49,7 +47,7 @@ def confusion_matrix(
       ValueError: for shapes that differ or have an empty axis, or a number of classes below 1 or
         above 46340.
     """
-    predictions, labels, valid = label_pair(predictions, labels, num_classes, where)
+    predictions, labels, valid = class_maps.pair(predictions, labels, num_classes, where)
     if num_classes > MOST_CLASSES:
         raise ValueError(f"num_classes must be at most {MOST_CLASSES}, got {num_classes}")
     valid &= (predictions >= 0) & (predictions < num_classes)
@@ -115,7 +113,7 @@ def boundary_counts(
       TypeError: as `confusion_matrix`, and for a tolerance that is not a static real number.
       ValueError: as `confusion_matrix`, and for a tolerance below 1 or not finite.
     """
-    predictions, labels, valid = label_pair(predictions, labels, num_classes, where)
+    predictions, labels, valid = class_maps.pair(predictions, labels, num_classes, where)
     tolerance = checks.static_scalar("tolerance", tolerance, least=1)
     known = ~_near(~valid, tolerance)
 
@@ -213,7 +211,7 @@ def _columns(counts: jax.Array) -> tuple[jax.Array, ...]:
 
 def _check_counts(name: str, value: jax.Array, source: str) -> None:
     checks.array(name, value)
-    if not is_real(value.dtype):
+    if not dtypes.is_real(value.dtype):
         raise TypeError(
             f"{name} must hold counts, got {value.dtype}; use what {source} returns, or sums of it"
         )
