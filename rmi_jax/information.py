@@ -181,4 +181,5 @@ def _read(
         maps.append(jnp.moveaxis(value, checks.class_axis("axis", axis, value.ndim), -1))
     dtype = compute_dtype(maps[0].dtype)
     expanded = region_options(maps[0].shape, dtype, activation="identity", **options)
-    return (maps[0], maps[1].astype(dtype), pixel_weights(where, maps[0])), expanded
+    p, y = maps[0], maps[1].astype(dtype)
+    return (p, y, pixel_weights(where, p.shape[:-1], dtype)), expanded

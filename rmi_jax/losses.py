@@ -129,12 +129,9 @@ def rmi_loss(
         )
     labels = narrow(labels, logits.shape[-1])
     valid = (labels >= 0) & (labels < logits.shape[-1])
-    weights = pixel_weights(where, logits)
-    weights = (
-        valid.astype(compute_dtype(logits.dtype))
-        if weights is None
-        else jnp.where(valid, weights, 0)
-    )
+    dtype = compute_dtype(logits.dtype)
+    weights = pixel_weights(where, labels.shape, dtype)
+    weights = valid.astype(dtype) if weights is None else jnp.where(valid, weights, 0)
     return objective(
         logits,
         labels,
@@ -230,10 +227,11 @@ def soft_rmi_loss(
     given, targets = targets, _classes_last(targets, axis, "targets")
     checks.shape("targets", targets, logits.shape, "the shape of logits")
     checks.unit_interval("targets", given)  # as given: moved, it is traced under `jit`
-    targets = targets.astype(compute_dtype(logits.dtype))
+    dtype = compute_dtype(logits.dtype)
+    targets = targets.astype(dtype)
     if activation == "softmax" and logits.shape[-1] == 1:
         raise ValueError("logits have 1 class, where softmax is constant; use activation='sigmoid'")
-    weights = pixel_weights(where, logits)
+    weights = pixel_weights(where, logits.shape[:-1], dtype)
     return objective(
         logits,
         targets,

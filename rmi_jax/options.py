@@ -10,7 +10,7 @@ from jax import lax
 
 from rmi_jax import checks, concrete, halo
 from rmi_jax.downsampling import cell_counts
-from rmi_jax.dtypes import compute_dtype, is_real
+from rmi_jax.dtypes import is_real
 from rmi_jax.gaussian import Prior
 from rmi_jax.geometry import Regions, Scale
 
@@ -96,14 +96,16 @@ def region_options(
     )
 
 
-def pixel_weights(where: jax.Array | None, maps: jax.Array) -> jax.Array | None:
-    """Pixel weights ``[B, *S]``, without a gradient, from a mask or weights for ``[B, *S, C]``."""
+def pixel_weights(
+    where: jax.Array | None, shape: Sequence[int], dtype: jnp.dtype
+) -> jax.Array | None:
+    """Pixel weights of ``shape`` ``[B, *S]``, without a gradient, from a mask or weights."""
     if where is None:
         return None
     checks.array("where", where)
     if not (where.dtype == bool or is_real(where.dtype)):
         raise TypeError(f"where must be a boolean mask or real weights, got {where.dtype}")
-    checks.shape("where", where, maps.shape[:-1], "[batch, *spatial]")
+    checks.shape("where", where, shape, "[batch, *spatial]")
     checks.nonnegative("where", where)
     known = concrete.values(where)
     if known is not None and float(known.max()) * known.size > LARGEST_WEIGHT:
@@ -111,7 +113,7 @@ def pixel_weights(where: jax.Array | None, maps: jax.Array) -> jax.Array | None:
             f"where must be at most {LARGEST_WEIGHT:g} / {known.size} pixels, got values up to "
             f"{float(known.max())}; divide it by its mean"
         )
-    return lax.stop_gradient(jnp.asarray(where, compute_dtype(maps.dtype)))
+    return lax.stop_gradient(jnp.asarray(where, dtype))
 
 
 def _factors(factor: Factor, ndim: int) -> list[tuple[int, ...]]:

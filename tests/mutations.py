@@ -811,8 +811,8 @@ MUTATIONS = (
     Mutation(
         "Y and P swapped",
         "information.py",
-        "return (maps[0], maps[1].astype(dtype), pixel_weights(where, maps[0])), expanded",
-        "return (maps[1], maps[0].astype(dtype), pixel_weights(where, maps[0])), expanded",
+        "p, y = maps[0], maps[1].astype(dtype)",
+        "p, y = maps[1], maps[0].astype(dtype)",
         SIGNAL,
     ),
     Mutation(
