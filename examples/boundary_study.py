@@ -14,13 +14,13 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 import quickstart
-import satellite
 import study
 import study_report
 import tyro
 from flax import nnx
 
 import rmi_jax
+from segmentation import satellite
 
 SIZE = 3  # regions of 3 x 3 pixels at full resolution
 JITTER = 5e-4

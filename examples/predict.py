@@ -21,12 +21,13 @@ import jax
 import numpy as np
 import tyro
 from PIL import Image
+from tqdm import tqdm
+
 from segmentation import checkpoints, config, draw, images, models, texts, windows, writing
 from segmentation.augment import normalize
 from segmentation.dataset import read_image
 from segmentation.listing import listing, without_ending
 from segmentation.problems import BadData
-from tqdm import tqdm
 
 LONGEST = 65_500  # pixels along a side of a JPEG file
 

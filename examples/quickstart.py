@@ -15,17 +15,17 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import optax
-import satellite
 import tyro
 from flax import nnx
 from matplotlib.patches import Patch
 from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
-from unet import UNet
 
 import rmi_jax
 from rmi_jax import metrics
+from segmentation import satellite
+from segmentation.models.unet import UNet
 
 LossName = Literal["softmax", "sigmoid", "dice", "rmi"]
 # (logits, labels, step) -> loss. Only the schedules of study.py look at the step.

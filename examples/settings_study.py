@@ -18,7 +18,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import quickstart
-import satellite
 import study
 import study_report
 import tyro
@@ -26,6 +25,7 @@ from boundary_study import mixed
 from flax import nnx
 
 import rmi_jax
+from segmentation import satellite
 
 JITTER, CROP = 5e-4, 64
 MORE = 64  # times as many positions has a crop of 512 x 512

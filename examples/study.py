@@ -20,12 +20,12 @@ from typing import Any, Literal
 
 import jax
 import quickstart
-import satellite
 import study_report
 import tyro
-from unet import UNet
 
 import rmi_jax
+from segmentation import satellite
+from segmentation.models.unet import UNet
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "study.jsonl"
@@ -77,7 +77,7 @@ def objective(name: LossName, steps: int) -> quickstart.Objective:
 
 def load(task: Task) -> satellite.Data:
     if task == "brain":
-        import mni152  # needs the `brain` extra, which the other tasks can do without
+        from segmentation import mni152  # here: the other tasks do not need the `brain` extra
 
         return mni152.slices()
     return satellite.load(task)

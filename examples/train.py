@@ -10,6 +10,7 @@ import os
 import sys
 
 import matplotlib
+
 from segmentation import config, hosts, loop, ownership, preflight
 from segmentation.check import check_data
 from segmentation.problems import BadData

@@ -1,7 +1,7 @@
 """Tissue of the brain in 3-D: cross entropy against RMI with regions of 3 x 3 x 3 voxels.
 
-A small 3-D U-Net on crops of the MNI152 template (`mni152.py`), with noise added. The template is
-an average of 152 brains, so this shows how volumes are handled and is no benchmark.
+A small 3-D U-Net on crops of the MNI152 template (`segmentation/mni152.py`), with noise added. The
+template is an average of 152 brains, so this shows how volumes are handled and is no benchmark.
 Both losses see the same initial weights and the same crops. Prints a table and writes a picture.
 """
 
@@ -14,7 +14,6 @@ import jax
 import jax.numpy as jnp
 import matplotlib
 import matplotlib.pyplot as plt
-import mni152
 import numpy as np
 import optax
 import tyro
@@ -22,9 +21,10 @@ from flax import nnx
 from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
-from unet import UNet
 
 from rmi_jax import metrics, rmi_loss
+from segmentation import mni152
+from segmentation.models.unet import UNet
 
 LossName = Literal["softmax", "rmi"]
 TITLES = {"softmax": "Softmax CE", "rmi": "RMI"}

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-import satellite
 
+from segmentation import satellite
 from segmentation.dataset import Dataset
 
 

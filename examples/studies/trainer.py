@@ -12,8 +12,8 @@ import numpy as np
 import optax
 from flax import nnx
 from tqdm import tqdm
-from unet import UNet
 
+from segmentation.models.unet import UNet
 from studies import losses, scores
 from studies.batches import batches
 from studies.data import Maps, Task

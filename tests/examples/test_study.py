@@ -54,7 +54,7 @@ def test_study_resumes_after_a_torn_line_and_reports(tmp_path):
 
 
 def test_every_loss_of_the_study_has_a_finite_gradient(example):
-    study, satellite = example("study"), example("satellite")
+    study, satellite = example("study"), example("segmentation.satellite")
     random = np.random.default_rng(0)
     logits = random.normal(size=(2, 16, 16, 3)).astype(np.float32)
     labels = random.integers(0, 3, (2, 16, 16)).astype(np.int32)
@@ -102,7 +102,7 @@ def test_tables_pair_the_seeds(example):
 
 
 def test_brain_slices_are_apart_and_labelled(example):
-    mni152 = example("mni152")
+    mni152 = example("segmentation.mni152")
     image, labels = mni152.volume()
     assert image.shape == labels.shape == (197, 233, 189)
     assert image.dtype == np.float32

@@ -11,9 +11,9 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from unet import UNet
 
 from segmentation.models.deeplab import DeepLabV3Plus
+from segmentation.models.unet import UNet
 
 ModelName = Literal["unet", "deeplabv3plus"]
 BackboneName = Literal["tiny", "resnet18", "resnet50", "resnet101"]

@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 import nibabel
 import numpy as np
-import satellite
+
+from segmentation import satellite
 
 CLASSES = ("background", "fluid", "grey matter", "white matter")
 COLOURS = np.array([[20, 20, 30], [70, 130, 220], [150, 150, 150], [245, 240, 225]], np.uint8)
