@@ -16,6 +16,7 @@ import tyro
 from flax import nnx
 
 import rmi_jax
+from segmentation import figures
 from studies import contestants, data, records, trainer
 from studies.batches import batches
 
@@ -74,9 +75,7 @@ def draw(runs: dict[str, dict[str, Any]], classes: tuple[str, ...], file: Path) 
         iou = ", ".join(f"{c} {v:.0f}" for c, v in run["test"]["iou"].items())
         column[0].set_title(f"{RUNS[name]}: test IoU {iou}", fontsize=10)
         column[-1].set_xlabel("step")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, dpi=110)
-    plt.close(figure)
+    figures.save(figure, file)
 
 
 def main(
