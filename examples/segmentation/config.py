@@ -149,19 +149,24 @@ override it."""
 
 
 def from_command_line(arguments: Sequence[str]) -> Config:
-    """Reads flags; those of ``--config FILE`` come first, so that the command line wins."""
-    # Found before all other flags are understood, and described by the full help text.
+    """Reads flags. The options of ``--config FILE`` are their defaults, as ``--help`` shows."""
+    # Looked for before the other flags; the full help text describes it.
     early = ArgumentParser(add_help=False, allow_abbrev=False)
     early.add_argument("--config", type=Path)
     found, rest = early.parse_known_args(arguments)
-    stored = [] if found.config is None else flags(read(found.config))
     config = tyro.cli(
         Config,
-        args=[*stored, *rest],
+        args=rest,
+        default=Config() if found.config is None else from_file(found.config),
         description=cleandoc(Config.__doc__ or "") + FROM_FILE,
     )
     ranges.check(config)
     return config
+
+
+def from_file(file: Path) -> Config:
+    """Read as flags, since tyro checks their types, and only warns of a default's."""
+    return tyro.cli(Config, args=flags(read(file)), prog=f"train.py --config {file}")
 
 
 def to_dict(config: Config) -> dict[str, Any]:
@@ -193,7 +198,7 @@ def read(file: Path) -> dict[str, Any]:
 
 
 def flags(options: dict[str, Any], prefix: str = "--") -> list[str]:
-    """The same options as on a command line, so that both are checked alike."""
+    """The same options as on a command line."""
     found = []
     for name, value in options.items():
         flag = prefix + str(name).replace("_", "-")
