@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 import rmi_jax
 from rmi_jax import metrics
-from segmentation import baselines, figures, satellite
+from segmentation import baselines, draw, figures, satellite
 from segmentation.models.unet import UNet
 
 LossName = Literal["softmax", "sigmoid", "dice", "rmi"]
@@ -122,13 +122,14 @@ def print_table(scores: dict[LossName, dict[str, float]], title: str, where: str
     Console().print(table)
 
 
-def draw(results: dict[LossName, Result], data: satellite.Data, title: str, output: Path) -> None:
+def draw_results(
+    results: dict[LossName, Result], data: satellite.Data, title: str, output: Path
+) -> None:
     """The test tiles with the most varied labels; none is chosen by how a loss did on it."""
     shares = [(data.test.labels == c).mean(axis=(1, 2)) for c in range(len(data.classes))]
     tiles = np.argsort(-np.sqrt(shares).sum(axis=0))[:3]
     names = list(results)
     first, last = names[0], names[-1]
-    palette = np.vstack([data.colours, np.zeros((256 - len(data.colours), 3), np.uint8)])
     difference_colours = np.array([[245, 245, 245], [60, 60, 60], [220, 50, 32], [0, 110, 230]])
 
     figure, axes = plt.subplots(
@@ -141,8 +142,11 @@ def draw(results: dict[LossName, Result], data: satellite.Data, title: str, outp
         kind[labels == satellite.IGNORED] = 0
         panels = {
             "image": (255 * (data.test_pictures[tile] / 255) ** 0.6).astype(np.uint8),  # brighter
-            "truth": palette[labels],
-            **{TITLES[name]: palette[results[name].predictions[tile]] for name in names},
+            "truth": draw.colour(labels, data.colours),
+            **{
+                TITLES[name]: draw.colour(results[name].predictions[tile], data.colours)
+                for name in names
+            },
             "where they differ": difference_colours[kind].astype(np.uint8),
         }
         for axis, (panel, pixels) in zip(row, panels.items(), strict=True):
@@ -192,7 +196,7 @@ def main(
         results[name] = evaluate(model, data, seconds)
     title = f"{task}: {len(data.test.labels)} test tiles, {steps} steps, seed {seed}"
     print_table({name: r.scores for name, r in results.items()}, title, "on the test tiles")
-    draw(results, data, title, output)
+    draw_results(results, data, title, output)
     print(f"picture: {output}")
 
 

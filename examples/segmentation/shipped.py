@@ -1,6 +1,6 @@
 """The satellite imagery that ships with the examples, as a data set.
 
-Its tiles are cut as in the quick start. There is no third part: "val" and "test" are the same.
+The tiles are those of the quick start. There is no third part: "val" and "test" are the same.
 """
 
 from dataclasses import dataclass

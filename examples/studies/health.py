@@ -1,8 +1,8 @@
-"""What a healthy run looks like, and one that fails: `python -m studies.health`.
+"""Draws a run that goes well and one that fails: `python -m studies.health`.
 
-The loss, its two parts, normalized mutual information and slope of every class on the same crops
-along two runs on water: softmax RMI with a small anchor, and sigmoid RMI without one, where the
-rare class dies.
+Both are on water: softmax RMI with a small anchor, and sigmoid RMI without one, where the network
+stops predicting the rare class. Drawn are the loss, its two parts, and the normalized mutual
+information and slope of every class, always on the same crops.
 """
 
 import json

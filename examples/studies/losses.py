@@ -19,8 +19,7 @@ from segmentation.dataset import IGNORED
 from studies.contestants import RMI, WITH_WARMUP
 from studies.cwmi import cwmi
 
-# What a loss may look at beside the logits and labels: the share of the training that is done,
-# and a weight for each class.
+# (logits, labels, progress, class_weights) -> loss. Progress is the share of the steps done.
 Loss = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
 
 

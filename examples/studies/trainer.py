@@ -142,8 +142,7 @@ def train(
         )
         recent.append(float(loss))
         durations.append(time.process_time() - start)
-        if watch:
-            watch(step + 1, params)
+        watch(step + 1, params)
         if step + 1 in at:
             predicted = predict(s, params, task.validation, classes)
             reached = scores.mean_iou(predicted, task.validation.labels, classes)
