@@ -27,8 +27,8 @@ from rmi_jax.gaussian import Prior
 from rmi_jax.geometry import Maps, Regions, Scale
 
 sys.path.append(str(Path(__file__).parent.parent / "examples"))
-import satellite
-from unet import UNet
+from segmentation import satellite
+from segmentation.models.unet import UNet
 
 RESULTS = Path(__file__).parent / "results" / "passes.json"
 ANCHORS = {"default, anchor 0.01": 0.01, "no anchor": 0.0}

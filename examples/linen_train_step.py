@@ -7,13 +7,13 @@ for a small network on crops of satellite imagery.
 import jax
 import jax.numpy as jnp
 import optax
-import satellite
 import tyro
 from flax import linen as nn
 from flax.training.train_state import TrainState
 from tqdm import tqdm
 
 from rmi_jax import metrics, rmi_loss  # RMI 1
+from segmentation import satellite
 
 
 class Network(nn.Module):

@@ -4,9 +4,9 @@
 
 For each picture there will be a mask NAME.png, whose pixels are class indices with the colours of
 the classes, and NAME_overlay.jpg, the picture with the mask laid over it. Of a folder all pictures
-are taken, with the folders within it, which the output repeats. Started again with the same
+are taken, also in folders within it; the output has the same folders. Started again with the same
 command, it goes on where it was stopped. Nothing of a loss is imported: a network trained with RMI
-is like any other.
+predicts like any other.
 """
 
 import hashlib
@@ -21,12 +21,13 @@ import jax
 import numpy as np
 import tyro
 from PIL import Image
+from tqdm import tqdm
+
 from segmentation import checkpoints, config, draw, images, models, texts, windows, writing
 from segmentation.augment import normalize
 from segmentation.dataset import read_image
 from segmentation.listing import listing, without_ending
 from segmentation.problems import BadData
-from tqdm import tqdm
 
 LONGEST = 65_500  # pixels along a side of a JPEG file
 
@@ -153,7 +154,7 @@ def digest(parts: Iterable[Any]) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.reconfigure(errors="backslashreplace")  # names in any script, on any terminal
+    sys.stdout.reconfigure(errors="backslashreplace")  # for file names of any script
     try:
         tyro.cli(main, description=__doc__)
     except (BadData, OSError) as error:  # as of a full disk

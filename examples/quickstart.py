@@ -4,7 +4,7 @@ Every loss sees the same initial weights and the same batches. Prints a table an
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,56 +15,30 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import optax
-import satellite
 import tyro
 from flax import nnx
 from matplotlib.patches import Patch
 from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
-from unet import UNet
 
 import rmi_jax
 from rmi_jax import metrics
+from segmentation import baselines, draw, figures, satellite
+from segmentation.models.unet import UNet
 
 LossName = Literal["softmax", "sigmoid", "dice", "rmi"]
-# (logits, labels, step) -> loss. Only the schedules of study.py look at the step.
+# (logits, labels, step) -> loss. The step is for schedules, which `studies/earlier` has.
 Objective = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 TITLES = {"softmax": "Softmax CE", "sigmoid": "Sigmoid CE", "dice": "CE + Dice", "rmi": "RMI"}
 BATCH, CROP, LEARNING_RATE = 8, 64, 3e-3
 TOLERANCE = 2  # pixels by which a predicted boundary may miss the true one
 
 
-def softmax_loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    valid = labels != satellite.IGNORED
-    classes = jnp.where(valid, labels, 0)
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, classes)
-    return jnp.sum(losses * valid) / jnp.maximum(jnp.sum(valid), 1)
-
-
-def sigmoid_loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    valid = labels != satellite.IGNORED
-    targets = jax.nn.one_hot(labels, logits.shape[-1])
-    losses = optax.sigmoid_binary_cross_entropy(logits, targets).sum(axis=-1)
-    return jnp.sum(losses * valid) / jnp.maximum(jnp.sum(valid), 1)
-
-
-def dice_loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Softmax cross entropy plus Dice over the whole batch."""
-    # Ignored pixels become one more class, whose Dice is left out.
-    classes = logits.shape[-1]
-    ignored = (labels == satellite.IGNORED)[..., None]
-    extended = jnp.concatenate([logits, jnp.zeros_like(logits[..., :1])], axis=-1)
-    extended = jnp.where(ignored == (jnp.arange(classes + 1) == classes), extended, -1e9)
-    targets = jax.nn.one_hot(jnp.where(ignored[..., 0], classes, labels), classes + 1)
-    losses = optax.losses.dice_loss(extended, targets, axis=(0, 1, 2), reduction="none")
-    return softmax_loss(logits, labels) + losses[:-1].mean()
-
-
 LOSSES: dict[LossName, Callable[[jax.Array, jax.Array], jax.Array]] = {
-    "softmax": softmax_loss,
-    "sigmoid": sigmoid_loss,
-    "dice": dice_loss,
+    "softmax": baselines.cross_entropy,
+    "sigmoid": baselines.binary_cross_entropy,
+    "dice": baselines.cross_entropy_and_dice,
     "rmi": rmi_jax.rmi_loss,  # with its defaults: an even mix of cross entropy and RMI
 }
 
@@ -74,10 +48,14 @@ def objective(name: LossName) -> Objective:
 
 
 def train(
-    loss_of: Objective, data: satellite.Data, *, steps: int, seed: int, title: str
-) -> tuple[UNet, float]:
-    """Returns the trained model and the seconds per step over the second half of the steps."""
-    model = UNet(data.train.images.shape[-1], len(data.classes), rngs=nnx.Rngs(seed))
+    model: UNet,
+    loss_of: Objective,
+    batches: Iterable[tuple[np.ndarray, np.ndarray]],
+    *,
+    steps: int,
+    title: str,
+) -> float:
+    """Changes the model. Returns the seconds per step over the second half of the steps."""
     learning_rate = optax.warmup_cosine_decay_schedule(0, LEARNING_RATE, steps // 20, steps)
     optimizer = nnx.Optimizer(model, optax.adamw(learning_rate), wrt=nnx.Param)
 
@@ -87,7 +65,6 @@ def train(
         optimizer.update(model, gradient)
         return loss
 
-    batches = satellite.crops(data.train, seed=seed, batch=BATCH, size=CROP)
     half, start = steps // 2, time.perf_counter()
     bar = tqdm(range(steps), desc=f"{title:10}", unit="step", mininterval=1)
     for step, (images, labels) in zip(bar, batches, strict=False):
@@ -97,7 +74,16 @@ def train(
         loss = update(model, optimizer, images, labels, step)
         if step % 10 == 0 or step == steps - 1:
             bar.set_postfix(loss=f"{float(loss):.3f}", refresh=False)
-    return model, (time.perf_counter() - start) / (steps - half)
+    return (time.perf_counter() - start) / (steps - half)
+
+
+def train_on(
+    data: satellite.Data, loss_of: Objective, *, steps: int, seed: int, title: str
+) -> tuple[UNet, float]:
+    """A new model, trained on random crops, and the seconds per step."""
+    model = UNet(data.train.images.shape[-1], len(data.classes), rngs=nnx.Rngs(seed))
+    batches = satellite.crops(data.train, seed=seed, batch=BATCH, size=CROP)
+    return model, train(model, loss_of, batches, steps=steps, title=title)
 
 
 @dataclass(frozen=True)
@@ -124,24 +110,26 @@ def evaluate(model: UNet, data: satellite.Data, seconds: float) -> Result:
     return Result(np.asarray(predictions), scores)
 
 
-def print_table(results: dict[LossName, Result], title: str) -> None:
+def print_table(scores: dict[LossName, dict[str, float]], title: str, where: str) -> None:
+    """A column for each loss; `where` says what was scored."""
     table = Table(title=title)
-    table.add_column("on the test tiles")
-    for name in results:
+    table.add_column(where)
+    for name in scores:
         table.add_column(TITLES[name], justify="right")
-    for score in next(iter(results.values())).scores:
+    for score in next(iter(scores.values())):
         form = "{:.3f}" if score == "seconds per step" else "{:.1f}"
-        table.add_row(score, *(form.format(result.scores[score]) for result in results.values()))
+        table.add_row(score, *(form.format(values[score]) for values in scores.values()))
     Console().print(table)
 
 
-def draw(results: dict[LossName, Result], data: satellite.Data, title: str, output: Path) -> None:
+def draw_results(
+    results: dict[LossName, Result], data: satellite.Data, title: str, output: Path
+) -> None:
     """The test tiles with the most varied labels; none is chosen by how a loss did on it."""
     shares = [(data.test.labels == c).mean(axis=(1, 2)) for c in range(len(data.classes))]
     tiles = np.argsort(-np.sqrt(shares).sum(axis=0))[:3]
     names = list(results)
     first, last = names[0], names[-1]
-    palette = np.vstack([data.colours, np.zeros((256 - len(data.colours), 3), np.uint8)])
     difference_colours = np.array([[245, 245, 245], [60, 60, 60], [220, 50, 32], [0, 110, 230]])
 
     figure, axes = plt.subplots(
@@ -154,8 +142,11 @@ def draw(results: dict[LossName, Result], data: satellite.Data, title: str, outp
         kind[labels == satellite.IGNORED] = 0
         panels = {
             "image": (255 * (data.test_pictures[tile] / 255) ** 0.6).astype(np.uint8),  # brighter
-            "truth": palette[labels],
-            **{TITLES[name]: palette[results[name].predictions[tile]] for name in names},
+            "truth": draw.colour(labels, data.colours),
+            **{
+                TITLES[name]: draw.colour(results[name].predictions[tile], data.colours)
+                for name in names
+            },
             "where they differ": difference_colours[kind].astype(np.uint8),
         }
         for axis, (panel, pixels) in zip(row, panels.items(), strict=True):
@@ -177,9 +168,7 @@ def draw(results: dict[LossName, Result], data: satellite.Data, title: str, outp
     figure.suptitle(title, fontsize=10)
     figure.legend(handles=legend, loc="lower center", ncols=len(legend), fontsize=8, frameon=False)
     figure.tight_layout(rect=(0, 0.05, 1, 1), pad=0.4)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(output, dpi=110)
-    plt.close(figure)
+    figures.save(figure, output)
 
 
 def main(
@@ -203,11 +192,11 @@ def main(
     data = satellite.load(task)
     results = {}
     for name in losses:
-        model, seconds = train(objective(name), data, steps=steps, seed=seed, title=TITLES[name])
+        model, seconds = train_on(data, objective(name), steps=steps, seed=seed, title=TITLES[name])
         results[name] = evaluate(model, data, seconds)
     title = f"{task}: {len(data.test.labels)} test tiles, {steps} steps, seed {seed}"
-    print_table(results, title)
-    draw(results, data, title, output)
+    print_table({name: r.scores for name, r in results.items()}, title, "on the test tiles")
+    draw_results(results, data, title, output)
     print(f"picture: {output}")
 
 

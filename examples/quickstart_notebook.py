@@ -61,13 +61,13 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 import optax
-import satellite
 from flax import nnx
 from tqdm.auto import tqdm
-from unet import UNet
 
 import rmi_jax
 from rmi_jax import metrics
+from segmentation import satellite
+from segmentation.models.unet import UNet
 
 STEPS = int(os.environ.get("RMI_JAX_NOTEBOOK_STEPS", "600"))
 SEED = 0

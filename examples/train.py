@@ -10,6 +10,7 @@ import os
 import sys
 
 import matplotlib
+
 from segmentation import config, hosts, loop, ownership, preflight
 from segmentation.check import check_data
 from segmentation.problems import BadData
@@ -28,8 +29,8 @@ def main(arguments: list[str]) -> None:
     except (BadData, loop.Stopped, ownership.Busy) as error:
         sys.stdout.flush()
         print(f"\n{error}", file=sys.stderr, flush=True)
-        # At once: not with the errors of a background thread that cannot write either, and not
-        # after other processes that may be gone.
+        # At once: an ordinary exit would wait for other processes, which may be gone, and print the
+        # errors of a background thread that cannot write either.
         os._exit(1)
     except KeyboardInterrupt:
         print("\nInterrupted. The same command goes on from the last checkpoint.", file=sys.stderr)
@@ -52,7 +53,6 @@ def check(options: config.Config) -> None:
 
 if __name__ == "__main__":
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # names in any script, on any terminal
+        sys.stdout.reconfigure(errors="backslashreplace")  # for file names of any script
     matplotlib.use("agg")
-    sys.stdout.reconfigure(errors="backslashreplace")  # names in any script, on any terminal
     main(sys.argv[1:])

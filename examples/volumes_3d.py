@@ -1,11 +1,10 @@
 """Tissue of the brain in 3-D: cross entropy against RMI with regions of 3 x 3 x 3 voxels.
 
-A small 3-D U-Net on crops of the MNI152 template (`mni152.py`), with noise added. The template is
-an average of 152 brains, so this shows how volumes are handled and is no benchmark.
+A small 3-D U-Net on crops of the MNI152 template (`segmentation/mni152.py`), with noise added. The
+template is an average of 152 brains, so this shows how volumes are handled and is no benchmark.
 Both losses see the same initial weights and the same crops. Prints a table and writes a picture.
 """
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -14,21 +13,18 @@ import jax
 import jax.numpy as jnp
 import matplotlib
 import matplotlib.pyplot as plt
-import mni152
 import numpy as np
 import optax
 import tyro
 from flax import nnx
-from rich.console import Console
-from rich.table import Table
-from tqdm import tqdm
-from unet import UNet
+from quickstart import TITLES, Objective, print_table, train
 
 from rmi_jax import metrics, rmi_loss
+from segmentation import figures, mni152
+from segmentation.models.unet import UNet
 
 LossName = Literal["softmax", "rmi"]
-TITLES = {"softmax": "Softmax CE", "rmi": "RMI"}
-BATCH, CROP, LEARNING_RATE = 2, (32, 24, 32), 3e-3
+BATCH, CROP = 2, (32, 24, 32)
 TOLERANCE = 1  # voxels by which a predicted boundary may miss the true one
 
 
@@ -47,10 +43,10 @@ def crops(volume: mni152.Volume, *, seed: int) -> Iterator[Volumes]:
     Each holds a random voxel of a class that is drawn first, so that thin tissue is seen often.
     """
     random = np.random.default_rng(seed)
-    train, _ = mni152.slabs(volume.labels)
-    runs = np.split(train, np.flatnonzero(np.diff(train) > 1) + 1)  # of adjacent slices
+    inside, _ = mni152.slabs(volume.labels)
+    runs = np.split(inside, np.flatnonzero(np.diff(inside) > 1) + 1)  # of adjacent slices
     limits = {y: (run[0], run[-1] + 1) for run in runs for y in run}
-    allowed = np.isin(np.arange(volume.labels.shape[1]), train)[None, :, None]
+    allowed = np.isin(np.arange(volume.labels.shape[1]), inside)[None, :, None]
     voxels = [np.argwhere((volume.labels == c) & allowed) for c in range(len(mni152.CLASSES))]
 
     def crop() -> tuple[np.ndarray, np.ndarray]:
@@ -85,33 +81,12 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
 
-# The defaults of RMI, for volumes as for images; its regions are then 3 x 3 x 3 voxels.
-LOSSES = {"softmax": cross_entropy, "rmi": rmi_loss}
-
-
-def train(name: LossName, volume: mni152.Volume, *, steps: int, seed: int) -> tuple[UNet, float]:
-    """Returns the model and the seconds per step over the second half of the steps."""
-    model = UNet(1, len(mni152.CLASSES), widths=(8, 16, 32), axes=3, rngs=nnx.Rngs(seed))
-    learning_rate = optax.warmup_cosine_decay_schedule(0, LEARNING_RATE, steps // 20, steps)
-    optimizer = nnx.Optimizer(model, optax.adamw(learning_rate), wrt=nnx.Param)
-    loss_of = LOSSES[name]
-
-    @nnx.jit
-    def update(model, optimizer, images, labels):
-        loss, gradient = nnx.value_and_grad(lambda m: loss_of(m(images), labels))(model)
-        optimizer.update(model, gradient)
-        return loss
-
-    half, start = steps // 2, time.perf_counter()
-    bar = tqdm(range(steps), desc=f"{TITLES[name]:10}", unit="step", mininterval=1)
-    for step, (images, labels) in zip(bar, crops(volume, seed=seed), strict=False):
-        if step == half:  # compilation does not count
-            jax.block_until_ready(nnx.state(model))
-            start = time.perf_counter()
-        loss = update(model, optimizer, images, labels)
-        if step % 10 == 0 or step == steps - 1:
-            bar.set_postfix(loss=f"{float(loss):.3f}", refresh=False)
-    return model, (time.perf_counter() - start) / (steps - half)
+# (logits, labels, step) -> loss. RMI has its defaults, for volumes as for images; its regions are
+# then 3 x 3 x 3 voxels.
+LOSSES: dict[LossName, Objective] = {
+    "softmax": lambda logits, labels, step: cross_entropy(logits, labels),
+    "rmi": lambda logits, labels, step: rmi_loss(logits, labels),
+}
 
 
 def scores(predictions: np.ndarray, labels: np.ndarray, seconds: float) -> dict[str, float]:
@@ -125,17 +100,6 @@ def scores(predictions: np.ndarray, labels: np.ndarray, seconds: float) -> dict[
         "boundary F1, %": 100 * float(jnp.nanmean(metrics.boundary_f1(contours))),
         "seconds per step": seconds,
     }
-
-
-def print_table(results: dict[LossName, dict[str, float]], title: str) -> None:
-    table = Table(title=title)
-    table.add_column("on the test slabs")
-    for name in results:
-        table.add_column(TITLES[name], justify="right")
-    for score in next(iter(results.values())):
-        form = "{:.3f}" if score == "seconds per step" else "{:.1f}"
-        table.add_row(score, *(form.format(result[score]) for result in results.values()))
-    Console().print(table)
 
 
 def draw(test: Volumes, predictions: dict[LossName, np.ndarray], title: str, output: Path) -> None:
@@ -162,9 +126,7 @@ def draw(test: Volumes, predictions: dict[LossName, np.ndarray], title: str, out
                 axis.set_title(panel, fontsize=9)
     figure.suptitle(title, fontsize=10)
     figure.tight_layout(pad=0.4)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(output, dpi=110)
-    plt.close(figure)
+    figures.save(figure, output)
 
 
 def main(
@@ -188,12 +150,14 @@ def main(
     predict = nnx.jit(lambda model, images: jnp.argmax(model(images), axis=-1))
     predictions, results = {}, {}
     for name in losses:
-        model, seconds = train(name, volume, steps=steps, seed=seed)
+        model = UNet(1, len(mni152.CLASSES), widths=(8, 16, 32), axes=3, rngs=nnx.Rngs(seed))
+        batches = crops(volume, seed=seed)
+        seconds = train(model, LOSSES[name], batches, steps=steps, title=TITLES[name])
         parts = [np.asarray(predict(model, image[None])) for image in test.images]
         predictions[name] = np.concatenate(parts)
         results[name] = scores(predictions[name], test.labels, seconds)
     title = f"MNI152 with noise: {len(test.labels)} test slabs, {steps} steps, seed {seed}"
-    print_table(results, title)
+    print_table(results, title, "on the test slabs")
     draw(test, predictions, title, output)
     print(f"picture: {output}")
 

@@ -1,1 +1,1 @@
-"""The parts of `train.py` and `predict.py`, one idea in each file."""
+"""What the example scripts are made of, most of it for `train.py`; one idea in each file."""

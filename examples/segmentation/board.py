@@ -18,7 +18,7 @@ class Board:
     """
 
     def __init__(self, folder: Path, step: int):
-        """What TensorBoard knows of this step and later ones is out of date, and hidden."""
+        """Has TensorBoard hide what it has of this step and later ones, which come again."""
         folder.mkdir(parents=True, exist_ok=True)
         self.writer = EventsWriter(str(folder / "events"))
         self.write(Event(step=step, session_log=SessionLog(status=SessionLog.START)))

@@ -1,8 +1,8 @@
 """Checkpoints with Orbax: the state, the place in the data, and what the run is.
 
 A checkpoint is written beside the others under a temporary name, and renamed when it is complete.
-So at any moment the newest one with a proper name is whole, whatever happens to the process. Copies
-may have lost a part all the same: then the one before is read, and that is said.
+So whenever the process ends, the newest one with a proper name is complete. A copy of a folder may
+still lack files: then the checkpoint before is read, with a message.
 """
 
 import json
@@ -18,7 +18,7 @@ import orbax.checkpoint as ocp
 from segmentation import hosts
 from segmentation.models import Network, Weights
 
-# Items of a checkpoint. Predicting needs only the weights, or their average where there is one.
+# What a checkpoint holds. To predict, the weights are enough, or their average if there is one.
 WEIGHTS, AVERAGE, TRAINING, POSITION, RUN = "weights", "average", "training", "position", "run"
 
 
@@ -86,7 +86,7 @@ class Unreadable(RuntimeError):
 
 
 def restore(manager: ocp.CheckpointManager, like: dict[str, Any]) -> Found | None:
-    """Items laid out over devices as `like` is; None where there is no checkpoint."""
+    """The newest checkpoint, with its arrays on the devices of `like`; None if there is none."""
     abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
     wanted = {name: ocp.args.StandardRestore(item) for name, item in abstract.items()}
     wanted[POSITION] = ocp.args.JsonRestore()
@@ -125,7 +125,7 @@ def set_aside(manager: ocp.CheckpointManager, found: Found) -> None:
 
 
 def record(folder: Path) -> dict[str, Any] | None:
-    """What the newest checkpoint that can tell says of the run."""
+    """What the newest readable checkpoint says of the run: its options and data."""
     for step in sorted(steps(folder), reverse=True):
         try:
             found = json.loads((folder / str(step) / RUN / "metadata").read_text(encoding="utf-8"))

@@ -21,7 +21,7 @@ class Rmi:
     """Options of --loss rmi."""
 
     activation: Literal["softmax", "sigmoid"] = "softmax"
-    """Of the probabilities and the cross entropy. The paper's is sigmoid."""
+    """Turns logits into probabilities, for RMI and the cross entropy. The paper has sigmoid."""
     factor: tuple[int, ...] = (1,)
     """Pixels per cell; 1 is full resolution, the paper has 4. Several are scales that add up."""
     region_size: int = 3
@@ -31,11 +31,11 @@ class Rmi:
     bce_weight: float = 0.5
     """Weight of the cross entropy, after a warm-up if there is one; RMI has the rest."""
     anchor: float = 0.01
-    """Weight of the truth as a prediction of itself, from 0 (the paper's loss) to 1e6."""
+    """Prefers the truth over filtered copies of it; from 0 (the paper's loss) to 1e6."""
     warmup: float = 0.0
     """Share of all steps on cross entropy alone, from 0 to 1."""
     transition: float = 0.1
-    """Share of all steps in which the weight, after a warm-up, goes down to bce_weight."""
+    """Share of all steps over which the weight then goes down from 1 to bce_weight."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Config:
     weights: Path | None = None
     """safetensors file of torchvision's ResNet, to start the backbone from."""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
-    """What the network computes in. Parameters, statistics and the loss are float32."""
+    """Number type of the network's layers. Parameters, statistics and the loss are float32."""
 
     loss: Literal["rmi", "softmax", "sigmoid"] = "rmi"
     """RMI with cross entropy; softmax and sigmoid are the cross entropies alone."""
@@ -98,16 +98,16 @@ class Config:
     crop: tuple[int, int] = (513, 513)
     """Height and width in pixels, in training and of the sliding window."""
     scale: tuple[float, float] = (0.5, 2.0)
-    """Range of the random scale."""
+    """Smallest and largest factor by which pictures are scaled at random."""
     seed: int = 0
-    """Of the initial weights, the crops and dropout."""
+    """Decides the initial weights, the crops and dropout."""
     workers: int = 0
     """Processes that read data; 0 reads in threads of this one."""
 
     optimizer: Literal["sgd", "adamw"] = "sgd"
     """sgd has momentum 0.9, as in the paper."""
     learning_rate: float = 0.007
-    """At its highest."""
+    """The highest one: it may rise at first, and decays to 0."""
     head_rate: float = 1.0
     """Factor on the learning rate of all but the backbone; the authors use 5 after pretraining."""
     power: float = 0.9
@@ -124,7 +124,7 @@ class Config:
     eval_every: int = 2_000
     """Steps from one evaluation to the next. The last step has one anyway."""
     eval_batch: int = 8
-    """Windows at a time."""
+    """Windows in each step of an evaluation."""
     save_every: int = 500
     """Steps from one checkpoint to the next."""
     keep: int = 3
@@ -136,8 +136,8 @@ class Config:
     hosts: Hosts = field(default_factory=Hosts)
 
 
-# What may differ when a run goes on: none of it changes the parameters a run ends with. Paths may,
-# for what is found there is compared (`identity.py`).
+# Options that may change when a run goes on, since they do not change what is trained. Paths are
+# among them: the data found there are compared instead (`identity.py`).
 FREE = {"check_data", "eval_every", "eval_batch", "save_every", "keep", "log_every", "hosts"}
 FREE |= {"root", "table", "max_pixels", "output", "eval_split"}
 
@@ -149,23 +149,28 @@ override it."""
 
 
 def from_command_line(arguments: Sequence[str]) -> Config:
-    """Reads flags; those of ``--config FILE`` come first, so that the command line wins."""
-    # Found before all other flags are understood, and described by the full help text.
+    """Reads flags. The options of ``--config FILE`` are their defaults, as ``--help`` shows."""
+    # Looked for before the other flags; the full help text describes it.
     early = ArgumentParser(add_help=False, allow_abbrev=False)
     early.add_argument("--config", type=Path)
     found, rest = early.parse_known_args(arguments)
-    stored = [] if found.config is None else flags(read(found.config))
     config = tyro.cli(
         Config,
-        args=[*stored, *rest],
+        args=rest,
+        default=Config() if found.config is None else from_file(found.config),
         description=cleandoc(Config.__doc__ or "") + FROM_FILE,
     )
     ranges.check(config)
     return config
 
 
+def from_file(file: Path) -> Config:
+    """Read as flags, since tyro checks their types, and only warns of a default's."""
+    return tyro.cli(Config, args=flags(read(file)), prog=f"train.py --config {file}")
+
+
 def to_dict(config: Config) -> dict[str, Any]:
-    """For YAML: plain types only, without what concerns one process or one call."""
+    """Plain types, for YAML, without the options of one process and of one call."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, dict):
@@ -193,7 +198,7 @@ def read(file: Path) -> dict[str, Any]:
 
 
 def flags(options: dict[str, Any], prefix: str = "--") -> list[str]:
-    """The same options as on a command line, so that both are checked alike."""
+    """The same options as on a command line."""
     found = []
     for name, value in options.items():
         flag = prefix + str(name).replace("_", "-")
@@ -209,9 +214,9 @@ def flags(options: dict[str, Any], prefix: str = "--") -> list[str]:
 
 
 def settle(config: Config, folder: Path) -> None:
-    """Writes ``config.yaml``; compares it first, where checkpoints do not say what the run is.
+    """Writes ``config.yaml``. If checkpoints do not tell the options, compares with the file first.
 
-    A run that has saved nothing, perhaps since an option was wrong, may begin anew with others.
+    A run without a checkpoint, perhaps since an option was wrong, may start again with others.
     """
     file, text, saved = folder / "config.yaml", to_yaml(config), folder / "checkpoints"
     if file.exists() and checkpoints.steps(saved) and checkpoints.record(saved) is None:

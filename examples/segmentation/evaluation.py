@@ -14,7 +14,7 @@ from segmentation.pipeline import eval_pictures
 from segmentation.windows import Predict
 
 SHOWN = 3
-CHUNK = 1 << 18  # pixels counted at a time: one compiled program, whatever the sizes of pictures
+CHUNK = 1 << 18  # pixels counted at a time, so that one program serves pictures of every size
 
 
 class Picture(NamedTuple):
@@ -27,7 +27,7 @@ class Picture(NamedTuple):
 
 class Evaluation(NamedTuple):
     matrix: np.ndarray  # int64 [C, C], row: true class, column: predicted
-    first: list[Picture]  # to watch the same ones from one evaluation to the next
+    first: list[Picture]  # the same ones in every evaluation, to see them change
     best: list[Picture]  # of those that this process has read
     worst: list[Picture]
 
@@ -67,7 +67,7 @@ def score(picture: Picture) -> float:
 
 
 def confusion(prediction: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
-    """int64 ``[C, C]``, without a program for each size of picture."""
+    """int64 ``[C, C]``, counted in chunks of one size."""
     total = np.zeros((classes, classes), np.int64)
     pad = (0, -labels.size % CHUNK)
     flat_labels = np.pad(labels.ravel(), pad, constant_values=IGNORED).reshape(-1, 1, CHUNK)

@@ -1,4 +1,4 @@
-"""One process or several: who starts them, and where arrays lie."""
+"""Several processes: how they find each other, and on which devices arrays lie."""
 
 from typing import TYPE_CHECKING, NamedTuple
 

@@ -1,6 +1,6 @@
-"""What a run is: what it was trained on, kept in its checkpoints.
+"""What a run is trained on, kept in its checkpoints, so that it does not go on with other data.
 
-Paths are no part of it, so that a run may move with its data.
+Paths do not count, so that a run may move with its data.
 """
 
 import hashlib
@@ -10,13 +10,13 @@ from typing import Any
 from segmentation.config import Config
 from segmentation.dataset import Dataset, Table
 
-SAMPLED = 8  # pictures whose files are compared, with their masks
+SAMPLED = 8  # pictures that are compared byte by byte, with their masks
 
 Identity = dict[str, Any]
 
 
 def of(config: Config, dataset: Dataset) -> Identity:
-    """For JSON. The pictures themselves are in it by a few of them, evenly spread."""
+    """For JSON. Of the pictures themselves it has digests of a few, evenly spread."""
     samples = getattr(dataset.reader, "samples", ())
     has_weights = config.weights is not None and config.weights.is_file()
     chosen = [samples[i * len(samples) // SAMPLED] for i in range(SAMPLED) if samples]
@@ -87,7 +87,7 @@ def differences(before: Identity, now: Identity) -> list[str]:
 
 
 def is_other(before: list[str], now: list[str]) -> bool:
-    """More than half of the pictures have changed: more than somebody's repairs."""
+    """Whether more than half of the pictures have changed; fewer may have been repaired."""
     return len(before) != len(now) or 2 * sum(map(str.__ne__, before, now)) > len(now)
 
 
@@ -100,7 +100,7 @@ def digest(data: bytes) -> str:
 
 
 def content(file: Path) -> bytes:
-    """Of a file; nothing, where it cannot be read, for whoever needs it to complain."""
+    """Of a file, empty where it cannot be read; whoever needs the file will say so."""
     try:
         return file.read_bytes()
     except OSError:

@@ -1,8 +1,8 @@
 """The pictures in a folder, by name. One rule for all layouts, and for pictures and masks alike.
 
 A picture's name is its path inside the folder without the ending, as "a" or "site 1/a.b". Endings
-count in any case. Hidden files, and those that file managers leave behind, are passed over. All
-else that is there and is not taken is told, with a count and a name.
+count in any case. Hidden files, and those that file managers leave behind, are passed over. Other
+files that are not read are reported, with their number and the name of one.
 """
 
 import os

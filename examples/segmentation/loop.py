@@ -28,11 +28,11 @@ from segmentation.watch import Watch, watching
 
 
 class Stopped(RuntimeError):
-    """The run cannot go on. The message says why, and what is left."""
+    """The run cannot go on. The message says why, and which checkpoint is the last."""
 
 
 class NotFinite(RuntimeError):
-    """The loss, or a parameter, is no number any more."""
+    """The loss or a parameter is infinite or NaN."""
 
 
 def run(config: Config) -> None:
@@ -139,7 +139,7 @@ def proceed(
 
 
 def report_steps(done: int, metrics: list[step.Metrics], watch: Watch) -> None:
-    """Logs the last steps, if the numbers are good: before a checkpoint, so that it is."""
+    """Logs the last steps. Raises if a number is not finite, before a checkpoint holds it."""
     for number, values in enumerate(metrics, start=done - len(metrics) + 1):
         if not values.finite:
             raise NotFinite(

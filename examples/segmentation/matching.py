@@ -48,7 +48,7 @@ def _named(line: str, pictures: Listing, masks: Listing, root: Path) -> Pair:
 
 
 def _pair(name: str, pictures: Listing, masks: Listing) -> Pair:
-    # Where no file has the name, this one is named when it is read and found missing.
+    # Where no file has the name, reading fails with the name of this one.
     image, mask = (
         found.files.get(name, Path(f"{found.folder}/{name}{found.tail}.png"))
         for found in (pictures, masks)

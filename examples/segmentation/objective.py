@@ -19,8 +19,8 @@ Objective = Callable[..., tuple[jax.Array, LossParts]]
 def make(config: Config) -> Objective:
     """``(logits, labels, step, share=1) -> (loss, parts)``.
 
-    All three are `rmi_loss`: with a weight of 1 for the cross entropy that is all there is, and the
-    parts tell its mutual information too. ``share`` is for a part of a batch, see `shares`.
+    All three call `rmi_loss`. With a weight of 1 the cross entropy is the whole loss, and the
+    parts still tell the mutual information. ``share`` is for a part of a batch, see `shares`.
     """
     options = config.rmi
     weight_at = bce_weight(config)
@@ -45,7 +45,7 @@ def make(config: Config) -> Objective:
 
 
 def check(config: Config, classes: int) -> None:
-    """Ends with a message that names the flags, where the library would refuse the options."""
+    """Traces the loss once; what the library refuses ends with a message that names the flags."""
     logits = jax.ShapeDtypeStruct((1, *config.crop, classes), jnp.float32)
     labels = jax.ShapeDtypeStruct(logits.shape[:-1], jnp.int32)
     try:

@@ -1,4 +1,4 @@
-"""Whose folder a run writes to: its own, and that of one run at a time.
+"""A run writes only to a folder of its own, and no two runs write to it at the same time.
 
 The mark of a run's folder is its file `run.lock`, which stays there. While a run works it holds a
 lock on that file, which the operating system takes back when the process ends, however it ends.

@@ -1,4 +1,4 @@
-"""What must hold before a run, found without writing anything."""
+"""Checks before a run. They write nothing."""
 
 from segmentation import hosts, objective
 from segmentation.config import Config

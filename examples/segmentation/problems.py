@@ -1,4 +1,4 @@
-"""The error that says what is wrong with files."""
+"""The error for files that cannot be used."""
 
 
 class BadData(ValueError):

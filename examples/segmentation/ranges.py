@@ -1,4 +1,4 @@
-"""Options of train.py whose values make no sense, before any work: what each may be, in a table."""
+"""Which values each option of train.py may have, in a table, and the check before any work."""
 
 import math
 from collections.abc import Callable

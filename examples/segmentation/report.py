@@ -1,4 +1,4 @@
-"""``report.html``: how a run went, in one file that needs no other."""
+"""``report.html``: how a run went, in one file that needs no server, to keep or to send."""
 
 import base64
 import html

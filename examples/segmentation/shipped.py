@@ -1,14 +1,14 @@
 """The satellite imagery that ships with the examples, as a data set.
 
-Its tiles are cut as in the quick start. There is no third part: "val" and "test" are the same.
+The tiles are those of the quick start. There is no third part: "val" and "test" are the same.
 """
 
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-import satellite
 
+from segmentation import satellite
 from segmentation.dataset import Dataset
 
 

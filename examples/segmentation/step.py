@@ -13,7 +13,7 @@ from segmentation.models import Arrays, Network, Weights
 
 
 class State(NamedTuple):
-    """All that a run needs to go on, beside its place in the data."""
+    """All that a run needs to go on, except its place in the data."""
 
     step: jax.Array  # int32, updates so far
     weights: Weights
@@ -60,7 +60,7 @@ def from_items(found: dict[str, Any]) -> State:
 
 
 def make(config: Config, network: Network) -> Callable[..., tuple[State, Metrics]]:
-    """``(state, images, labels) -> (state, metrics)``, compiled; the old state is used up."""
+    """``(state, images, labels) -> (state, metrics)``, compiled; reuses the old state's memory."""
     transformation, loss_of = optimizer.make(config), objective.make(config)
     parts_count = config.accumulate
 

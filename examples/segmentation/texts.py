@@ -1,4 +1,4 @@
-"""Text files of others: lists and tables, in UTF-8 whatever the locale."""
+"""Reads text files that others wrote, lists and tables, as UTF-8 whatever the locale."""
 
 import codecs
 import re
@@ -43,7 +43,7 @@ def read(file: Path, what: str) -> str:
 
 
 def lines(file: Path, what: str) -> list[str]:
-    """Those that are not empty, whatever ends them, blanks and all."""
+    """The lines that are not blank, with their spaces; line endings may be of any system."""
     return [line for line in re.split(r"\r\n|\r|\n", read(file, what)) if line.strip()]
 
 

@@ -1,4 +1,4 @@
-"""What one sees of a run: a progress bar, ``history.jsonl`` and TensorBoard."""
+"""Shows how a run goes: a progress bar, ``history.jsonl`` and TensorBoard."""
 
 import json
 import math
@@ -24,7 +24,7 @@ Record = dict[str, Any]
 
 
 class Watch:
-    """Of the first process; the others keep quiet."""
+    """Only the first of several processes shows and writes anything."""
 
     def __init__(self, config: Config, classes: tuple[str, ...], folder: Path, step: int):
         self.config, self.classes = config, classes
@@ -42,7 +42,7 @@ class Watch:
             disable=not hosts.is_first(),
         )
         if hosts.is_first():
-            # Steps after the checkpoint that a run goes on from will come again.
+            # A run that goes on from a checkpoint repeats the steps after it: drop their records.
             writing.write(self.history, "".join(map(line, self.records)))
             self.board = Board(folder / "tensorboard", step + 1)
         if damaged:
@@ -175,7 +175,7 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-# JSON has no word for what is not known, or not finite, but null.
+# JSON has neither NaN nor infinity: null stands for both.
 
 
 def known(value: Any) -> Any:

@@ -1,6 +1,6 @@
 """Predictions at full size, from windows that slide over the picture.
 
-Nothing here knows of the loss: training and prediction share it.
+Used in training and by predict.py, so nothing of the loss is imported here.
 """
 
 from collections.abc import Callable, Iterator

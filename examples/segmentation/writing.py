@@ -1,4 +1,4 @@
-"""Files that the program writes: each whole or not at all, and never in place of somebody else's.
+"""Writes files completely or not at all, and never over a file that somebody else wrote.
 
 A file is the program's own if a hidden file beside it, `.rmi_jax_written`, records its content.
 What it did not write stays as it is, and so does what it wrote and somebody has changed since. Text

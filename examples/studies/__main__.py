@@ -29,14 +29,14 @@ def main(
     """Trains a U-Net with every loss, task and seed that the records lack.
 
     Args:
-        tasks: one after the other.
+        tasks: trained one after the other.
         losses: names or groups of `contestants.py`, as first, second or doses.
         seeds: for the weights and the batches, the same for each loss.
         rates: learning rates to choose from, on the validation part with seed 0.
         steps: of each run; by default 1200, 10000 on CamVid and 600 on brain slices.
         widths: of the U-Net, one a level.
-        fold: of isbi, 0 to 2.
-        foreground: erase vessels or lakes up to this share of the pixels (drive and water).
+        fold: which parts of isbi are for testing, 0 to 2.
+        foreground: keep vessels or lakes only up to this share of the pixels (drive and water).
         root: folder with the folders `isbi`, `drive` and `camvid`.
         results: folder of the records, one file a task.
         table: train nothing, print what the records of these tasks say.

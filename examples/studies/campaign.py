@@ -30,8 +30,9 @@ def plan(
 ) -> Iterator[Settings]:
     """Runs that are not there yet, one at a time; `runs` grows while they are made.
 
-    First all losses with the first seeds at the first learning rate, then seed 0 at the other
-    rates, then all seeds at each loss's best. A stop leaves whole columns.
+    First all losses with the first two seeds at the first learning rate, then seed 0 at the other
+    rates, then all seeds at each loss's best rate. So a campaign that is stopped has about the same
+    runs of every loss.
     """
     for seed in seeds[:EARLY]:
         for loss in losses:

@@ -10,7 +10,7 @@ PAPER: dict[str, Any] = {
 SOFTMAX = {**PAPER, "activation": "softmax", "factor": 1, "ignored": "exclude"}
 SMALL = {**SOFTMAX, "anchor": 0.01}
 
-# Around SMALL, one option at a time: the questions of users. Other anchors are contestants already.
+# SMALL with one option changed at a time. Other anchors are among the contestants already.
 DOSES = {
     **{f"RMI weight {w:g}": {**SMALL, "bce_weight": 1 - w} for w in (0.25, 0.75, 0.9)},
     "region 5": {**SMALL, "region_size": 5},
@@ -59,7 +59,7 @@ TITLES = {
 BASELINES = ("ce", "ce-weighted", "bce", "ce-dice")
 WITH_WARMUP = ("rmi-warmup", "warm-up", "sigmoid, warm-up")
 
-# What the command line calls them: each column of a campaign in this order.
+# Names for --losses; the losses of a group are trained in this order.
 GROUPS = {
     "core": ("ce", "rmi", "rmi-0.01", "ce-dice", "rmi-0.1"),
     "first": ("ce", "rmi", "rmi-0.01", "ce-dice", "rmi-0.1", "bce", "ce-weighted", "rmi-paper",

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
-import satellite
 from PIL import Image
 
-IGNORED = satellite.IGNORED
+from segmentation import satellite
+from segmentation.dataset import IGNORED
+
 TaskName = Literal["isbi", "drive", "water", "camvid", "land-cover", "brain"]
 NAMES: tuple[TaskName, ...] = get_args(TaskName)
 
@@ -176,7 +177,7 @@ def _satellite(name: Literal["water", "land-cover"]) -> Task:
 
 
 def _brain() -> Task:
-    import mni152  # needs the `brain` extra, which the other tasks can do without
+    from segmentation import mni152  # here: the other tasks do not need the `brain` extra
 
     image, labels = (np.moveaxis(maps, 1, 0) for maps in mni152.volume())
     brain = np.flatnonzero((labels != 0).mean(axis=(1, 2)) > 0.02)

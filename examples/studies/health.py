@@ -1,8 +1,8 @@
-"""What a healthy run looks like, and one that fails: `python -m studies.health`.
+"""Draws a run that goes well and one that fails: `python -m studies.health`.
 
-The loss, its two parts, normalized mutual information and slope of every class on the same crops
-along two runs on water: softmax RMI with a small anchor, and sigmoid RMI without one, where the
-rare class dies.
+Both are on water: softmax RMI with a small anchor, and sigmoid RMI without one, where the network
+stops predicting the rare class. Drawn are the loss, its two parts, and the normalized mutual
+information and slope of every class, always on the same crops.
 """
 
 import json
@@ -16,6 +16,7 @@ import tyro
 from flax import nnx
 
 import rmi_jax
+from segmentation import figures
 from studies import contestants, data, records, trainer
 from studies.batches import batches
 
@@ -74,9 +75,7 @@ def draw(runs: dict[str, dict[str, Any]], classes: tuple[str, ...], file: Path) 
         iou = ", ".join(f"{c} {v:.0f}" for c, v in run["test"]["iou"].items())
         column[0].set_title(f"{RUNS[name]}: test IoU {iou}", fontsize=10)
         column[-1].set_xlabel("step")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, dpi=110)
-    plt.close(figure)
+    figures.save(figure, file)
 
 
 def main(

@@ -5,29 +5,22 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
 import rmi_jax
+from segmentation.baselines import (
+    binary_cross_entropy,
+    cross_entropy,
+    cross_entropy_and_dice,
+    dice,
+    pixel_entropies,
+    weighted_mean,
+)
+from segmentation.dataset import IGNORED
 from studies.contestants import RMI, WITH_WARMUP
 from studies.cwmi import cwmi
-from studies.data import IGNORED
 
-# What a loss may look at beside the logits and labels: the share of the training that is done,
-# and a weight for each class.
+# (logits, labels, progress, class_weights) -> loss. Progress is the share of the steps done.
 Loss = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
-
-
-def valid_mean(losses: jax.Array, weights: jax.Array) -> jax.Array:
-    return jnp.sum(losses * weights) / jnp.maximum(jnp.sum(weights), 1e-6)
-
-
-def pixel_entropies(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    classes = jnp.where(labels == IGNORED, 0, labels)
-    return optax.softmax_cross_entropy_with_integer_labels(logits, classes)
-
-
-def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    return valid_mean(pixel_entropies(logits, labels), labels != IGNORED)
 
 
 def weighted_cross_entropy(
@@ -35,26 +28,7 @@ def weighted_cross_entropy(
 ) -> jax.Array:
     """Pixels count by their class; the median class counts 1 (Eigen and Fergus, 2015)."""
     weights = jnp.where(labels == IGNORED, 0, class_weights.at[labels].get(mode="clip"))
-    return valid_mean(pixel_entropies(logits, labels), weights)
-
-
-def binary_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Sigmoids, summed over the classes."""
-    targets = jax.nn.one_hot(labels, logits.shape[-1])
-    losses = optax.sigmoid_binary_cross_entropy(logits, targets).sum(axis=-1)
-    return valid_mean(losses, labels != IGNORED)
-
-
-def dice(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Optax's Dice loss of the softmax over the whole batch, the mean over the classes."""
-    # Ignored pixels become one more class, whose Dice is left out.
-    classes = logits.shape[-1]
-    ignored = (labels == IGNORED)[..., None]
-    extended = jnp.concatenate([logits, jnp.zeros_like(logits[..., :1])], axis=-1)
-    extended = jnp.where(ignored == (jnp.arange(classes + 1) == classes), extended, -1e9)
-    targets = jax.nn.one_hot(jnp.where(ignored[..., 0], classes, labels), classes + 1)
-    losses = optax.losses.dice_loss(extended, targets, axis=(0, 1, 2), reduction="none")
-    return losses[:-1].mean()
+    return weighted_mean(pixel_entropies(logits, labels), weights)
 
 
 def lovasz_softmax(logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -77,7 +51,7 @@ def lovasz_softmax(logits: jax.Array, labels: jax.Array) -> jax.Array:
         return -jnp.sum(negated * growth), size > 0
 
     losses, present = jax.vmap(one_class, (0, 1))(jnp.arange(probs.shape[1]), probs)
-    return valid_mean(losses, present)
+    return weighted_mean(losses, present)
 
 
 def complex_wavelets(logits: jax.Array, labels: jax.Array, class_weights: jax.Array) -> jax.Array:
@@ -104,7 +78,7 @@ def loss(name: str) -> Loss:
     plain = {
         "ce": cross_entropy,
         "bce": binary_cross_entropy,
-        "ce-dice": lambda z, y: cross_entropy(z, y) + dice(z, y),
+        "ce-dice": cross_entropy_and_dice,
         "ce-lovasz": lambda z, y: cross_entropy(z, y) + lovasz_softmax(z, y),
     }
     if name in plain:

@@ -1,4 +1,4 @@
-"""A task with less of its foreground: objects vanish from labels and pictures."""
+"""A task with fewer objects: most are erased from the labels and painted over in the pictures."""
 
 import dataclasses
 
@@ -28,7 +28,7 @@ def thin_part(maps: Maps, foreground: int, background: int, share: float) -> Map
     objects = pieces(maps.labels == foreground)
     sizes = np.bincount(objects.ravel())
     order = 1 + np.random.default_rng(0).permutation(len(sizes) - 1)
-    # An object is kept if the share is not full with it, so that small ones may follow large ones.
+    # In random order, an object is kept if it still fits: small ones may follow large ones.
     room, kept = share * np.count_nonzero(maps.labels != IGNORED), np.zeros(len(sizes), bool)
     for index in order:
         if sizes[index] <= room:

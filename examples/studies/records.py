@@ -14,14 +14,18 @@ HERE = Path(__file__).parent
 
 
 def read(folder: Path) -> list[dict[str, Any]]:
-    """All runs of the files in a folder. A line that a stopped run left torn is passed over."""
+    """All runs of the files in a folder."""
+    return [run for file in sorted(folder.glob("*.jsonl")) for run in read_file(file)]
+
+
+def read_file(file: Path) -> list[dict[str, Any]]:
+    """Its runs. A line that a stopped run left torn is passed over."""
     runs = []
-    for file in sorted(folder.glob("*.jsonl")):
-        for line in file.read_text(encoding="utf-8").splitlines():
-            try:
-                runs.append(json.loads(line))
-            except json.JSONDecodeError:
-                continue
+    for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
+        try:
+            runs.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
     return runs
 
 

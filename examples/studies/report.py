@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from scipy import stats
 
+from segmentation import figures
 from studies.campaign import tuned_rate
 from studies.contestants import BASELINES, TITLES
 from studies.trainer import Settings, settings_of, setup
@@ -202,6 +203,4 @@ def plot(runs: Sequence[Run], tasks: Sequence[str], file: Path) -> None:
             axis.plot(at, curves.mean(axis=0), style, color=colours.get(name), label=label)
         axis.set(title=described(wanted), xlabel="step", ylabel="validation mIoU, %")
         axis.legend(fontsize=7)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, dpi=120)
-    plt.close(figure)
+    figures.save(figure, file)

@@ -12,8 +12,8 @@ import numpy as np
 import optax
 from flax import nnx
 from tqdm import tqdm
-from unet import UNet
 
+from segmentation.models.unet import UNet
 from studies import losses, scores
 from studies.batches import batches
 from studies.data import Maps, Task
@@ -142,8 +142,7 @@ def train(
         )
         recent.append(float(loss))
         durations.append(time.process_time() - start)
-        if watch:
-            watch(step + 1, params)
+        watch(step + 1, params)
         if step + 1 in at:
             predicted = predict(s, params, task.validation, classes)
             reached = scores.mean_iou(predicted, task.validation.labels, classes)

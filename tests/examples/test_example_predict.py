@@ -7,6 +7,7 @@ from PIL import Image
 
 with miniature.importing_examples():
     import predict
+
     from segmentation import checkpoints, config, models, windows, writing
     from segmentation.problems import BadData
 

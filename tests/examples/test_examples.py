@@ -1,5 +1,6 @@
 """The examples run from end to end, for a few steps (`pytest -m examples`)."""
 
+import ast
 import importlib.util
 import re
 import subprocess
@@ -16,6 +17,19 @@ from training import run
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 pytestmark = pytest.mark.examples
+
+
+def test_segmentation_imports_no_script():
+    scripts = {file.stem for file in EXAMPLES.glob("*.py")}
+    imported = {}
+    for file in (EXAMPLES / "segmentation").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name: file for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                imported[node.module] = file
+    assert "segmentation.dataset" in imported
+    assert not {name: file for name, file in imported.items() if name in scripts}
 
 
 @pytest.mark.parametrize(
@@ -51,7 +65,7 @@ def test_quickstart_explains_its_options():
 @pytest.mark.parametrize(("task", "classes"), [("water", 3), ("land-cover", 7)])
 def test_satellite_crops_are_reproducible_and_aligned(task, classes, monkeypatch):
     monkeypatch.syspath_prepend(EXAMPLES)
-    satellite = importlib.import_module("satellite")
+    satellite = importlib.import_module("segmentation.satellite")
     data = satellite.load(task)
     assert len(data.classes) == len(data.colours) == classes
     for tiles in (data.train, data.test):
@@ -86,7 +100,7 @@ def test_volumes_prints_a_table_and_draws_a_picture(tmp_path):
 
 def test_crops_of_volumes_come_from_the_training_slabs(monkeypatch):
     monkeypatch.syspath_prepend(EXAMPLES)
-    volumes_3d, mni152 = map(importlib.import_module, ("volumes_3d", "mni152"))
+    volumes_3d, mni152 = map(importlib.import_module, ("volumes_3d", "segmentation.mni152"))
     volume = mni152.volume()
     _, test = mni152.slabs(volume.labels)
     # Every voxel knows its place, in values that survive the normalization of images.

@@ -407,12 +407,23 @@ def test_a_restart_on_a_full_disk_is_explained(tmp_path):
         loop.run(dataclasses.replace(options, output=file))
 
 
-def test_unknown_options_of_a_file_are_refused(tmp_path, capsys):
+@pytest.mark.parametrize("option", ["steps: 1.5", "model: vgg", "crop: [32]", "sed: 5"])
+def test_wrong_options_of_a_file_are_refused(option, tmp_path, capsys):
     file = tmp_path / "typo.yaml"
-    file.write_text("sed: 5")
+    file.write_text(option)
     with pytest.raises(SystemExit):
         config.from_command_line(["--config", str(file)])
-    assert "--sed" in capsys.readouterr().err
+    errors = "".join(re.findall(r"[^\s│]", capsys.readouterr().err))  # whatever the lines' width
+    assert f"--{option.partition(':')[0]}" in errors
+    assert f"--config{file}" in errors
+
+
+def test_help_shows_the_options_of_the_file(tmp_path, capsys):
+    file = tmp_path / "mine.yaml"
+    file.write_text("seed: 31337")
+    with pytest.raises(SystemExit):
+        config.from_command_line(["--config", str(file), "--help"])
+    assert "31337" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("has_average", [False, True])

@@ -22,7 +22,7 @@ from compiling import quick_jit
 import rmi_jax
 
 with miniature.importing_examples():
-    import satellite
+    from segmentation import satellite
 
 BATCH, SIZE, CLASSES, WIDTH = 4, 16, 3, 8
 EVERY = 10  # every tenth batch is a bad one

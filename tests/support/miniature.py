@@ -29,7 +29,7 @@ class Expected(NamedTuple):
 
 @contextmanager
 def importing_examples() -> Iterator[None]:
-    """Makes `import satellite` and `import segmentation` work, as beside the scripts."""
+    """Makes `import segmentation` work, as beside the scripts."""
     sys.path.insert(0, str(EXAMPLES))
     try:
         yield
@@ -41,7 +41,7 @@ def importing_examples() -> Iterator[None]:
 def crops() -> tuple[tuple[np.ndarray, np.ndarray], ...]:
     """16 crops with at least four classes each, some with ignored pixels."""
     with importing_examples():
-        selection = importlib.import_module("satellite").select("land-cover")
+        selection = importlib.import_module("segmentation.satellite").select("land-cover")
     pairs = []
     for picture, labels in zip(selection.pictures, selection.labels, strict=True):
         corner = np.s_[30 : 30 + SIZE[0], 20 : 20 + SIZE[1]]

@@ -42,10 +42,10 @@ def start(
     file_size: int | None = None,
     modules: Path = ROOT,
 ) -> subprocess.Popen:
-    """Starts a script of the examples.
+    """Starts a script of the examples, or a module in their folder.
 
     Args:
-        script: its name.
+        script: the name of its file, as "train.py", or of the module, as "studies.earlier".
         *arguments: for it.
         cache: folder of compiled programs.
         devices: how many it sees.
@@ -63,9 +63,12 @@ def start(
         environment["JAX_COMPILATION_CACHE_DIR"] = str(cache)
         environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     limited = () if file_size is None else ("bash", "-c", f'ulimit -f {file_size}; exec "$@"', "-")
-    script = str(ROOT / "examples" / script)
+    examples = ROOT / "examples"
+    is_file = script.endswith(".py")
+    program = (str(examples / script),) if is_file else ("-m", script)
     return subprocess.Popen(
-        [*limited, sys.executable, "-W", "error", script, *map(str, arguments)],
+        [*limited, sys.executable, "-W", "error", *program, *map(str, arguments)],
+        cwd=None if is_file else examples,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -11,9 +11,10 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from unet import UNet
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from segmentation.models.deeplab import DeepLabV3Plus
+from segmentation.models.unet import UNet
 
 ModelName = Literal["unet", "deeplabv3plus"]
 BackboneName = Literal["tiny", "resnet18", "resnet50", "resnet101"]
@@ -73,8 +74,10 @@ def build(name: ModelName, classes: int, *, backbone: BackboneName, dtype: str, 
     return Network(initialize(key), predict, train)
 
 
-def filled(layout: nnx.State, arrays: Arrays) -> nnx.State:
-    return jax.tree.unflatten(jax.tree.structure(layout), [arrays[name] for name in named(layout)])
+def filled(layout: nnx.State, arrays: Arrays) -> dict:
+    """The named arrays as the nested dictionary that `nnx.merge` takes."""
+    paths = flatten_dict(nnx.to_pure_dict(layout))
+    return unflatten_dict({path: arrays[dotted(path)] for path in paths})
 
 
 def reseeded(layout: nnx.State, key: jax.Array) -> nnx.State:
@@ -89,12 +92,11 @@ def reseeded(layout: nnx.State, key: jax.Array) -> nnx.State:
 
 
 def named(state: nnx.State) -> Arrays:
-    """The arrays of a state by dotted path, in the order of its leaves."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(state)
-    return {dotted(path): leaf for path, leaf in leaves}
+    """The arrays of a state by dotted path."""
+    paths = flatten_dict(nnx.to_pure_dict(state))
+    return {dotted(path): array for path, array in paths.items()}
 
 
 def dotted(path: tuple) -> str:
-    # Indices of nnx.Sequential count its layers; `.value` is how a variable holds its array.
-    parts = [str(getattr(entry, "key", getattr(entry, "name", entry))) for entry in path]
-    return ".".join(part for part in parts if part not in ("layers", "value"))
+    """As torchvision names its layers: ``layer1.0``, where Flax has ``layer1.layers.0``."""
+    return ".".join(str(part) for part in path if part != "layers")

@@ -1,4 +1,6 @@
-"""Two settings measured on the water task: ignored pixels along boundaries, and the jitter.
+"""Ignored pixels along boundaries, and the jitter, on the water task.
+
+`python -m studies.earlier.settings`, from the folder `examples`.
 
 Void: the training labels get a strip of ignored pixels, two wide, along every boundary, as in
 Pascal VOC; the test labels keep theirs. Which way of treating ignored pixels serves better?
@@ -17,25 +19,23 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import quickstart
-import satellite
-import study
-import study_report
 import tyro
-from boundary_study import mixed
 from flax import nnx
+from quickstart import Objective
 
 import rmi_jax
+from segmentation import baselines, satellite
+from studies.earlier import report, runs
+from studies.earlier.boundary import mixed
 
 JITTER, CROP = 5e-4, 64
 MORE = 64  # times as many positions has a crop of 512 x 512
-# Written out, so that the records keep their meaning whatever the library's defaults become.
 SOFTMAX = {"activation": "softmax", "factor": 1, "anchor": 0.0}
 PAPER = {"activation": "sigmoid", "factor": 4, "anchor": 0.0}
 
 
-def objectives(steps: int) -> dict[str, quickstart.Objective]:
-    schedule = rmi_jax.warmup_schedule(3 * steps // 10, max(steps // 10, 1))
+def objectives(steps: int) -> dict[str, Objective]:
+    schedule = runs.warmup(steps)
 
     def void(labels: jax.Array) -> jax.Array:
         return jnp.where(mixed(labels, 3), satellite.IGNORED, labels)
@@ -46,7 +46,7 @@ def objectives(steps: int) -> dict[str, quickstart.Objective]:
         )
 
     return {
-        "void, softmax CE": lambda x, labels, step: quickstart.softmax_loss(x, void(labels)),
+        "void, softmax CE": lambda x, labels, step: baselines.cross_entropy(x, void(labels)),
         "void, softmax RMI 1, exclude": rmi(void, **SOFTMAX, ignored="exclude"),
         "void, softmax RMI 1, zero": rmi(void, **SOFTMAX, ignored="zero"),
         "void, RMI 4, exclude": rmi(void, **PAPER, ignored="exclude"),
@@ -112,17 +112,13 @@ def void_table(labels: np.ndarray, classes: int) -> dict[str, dict[str, float]]:
     return table
 
 
-def report(results: Path, steps: int) -> None:
-    study_report.print_tables(study_report.beside(results, study.RESULTS, steps))
-
-
 def main(
     steps: int = 600,
     seeds: tuple[int, ...] = (0, 1, 2),
     losses: tuple[str, ...] = (),
     jitter_steps: int = 300,
-    results: Path = study.HERE / "results" / "settings.jsonl",
-    measured: Path = study.HERE / "results" / "settings.json",
+    results: Path = runs.RESULTS / "settings.jsonl",
+    measured: Path = runs.RESULTS / "settings.json",
     table: bool = False,
 ) -> None:
     """Trains with ignored strips along boundaries and with other jitters.
@@ -137,29 +133,29 @@ def main(
         table: train nothing, only print the table of the runs that the files hold.
     """
     if table:
-        report(results, steps)
+        report.print_beside_the_study(results, steps)
         return
     if min(steps, jitter_steps) < 1 or not seeds:
         raise SystemExit("the steps must be at least 1, and --seeds needs a number")
     data = satellite.load("water")
-    loss_of = study.objective("softmax-rmi-1", jitter_steps)
-    model, _ = study.run(loss_of, data, steps=jitter_steps, seed=seeds[0], title="jitter")
+    loss_of = runs.objective("softmax-rmi-1", jitter_steps)
+    model, _ = runs.run(loss_of, data, steps=jitter_steps, seed=seeds[0], title="jitter")
     images, labels = (maps[:, :CROP, :CROP] for maps in data.test)
     logits = nnx.jit(lambda model, images: model(images))(model, images)
     record = {
         "left by void, %": void_table(data.test.labels, len(data.classes)),
         "jitter, relative to 5e-4": jitter_table(logits, labels),
-        **study.circumstances({"steps": jitter_steps, "seed": seeds[0], "crop": CROP}),
+        **runs.circumstances({"steps": jitter_steps, "seed": seeds[0], "crop": CROP}),
     }
     measured.parent.mkdir(parents=True, exist_ok=True)
     measured.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     print(measured.read_text(encoding="utf-8"))
     settings = objectives(steps)
     chosen = {name: settings[name] for name in losses or settings}
-    study.fill(results, ["water"], seeds, chosen, steps=steps)
-    report(results, steps)
+    runs.fill(results, ["water"], seeds, chosen, steps=steps)
+    report.print_beside_the_study(results, steps)
 
 
 if __name__ == "__main__":
-    study_report.headless()
+    report.headless()
     tyro.cli(main)

@@ -1,12 +1,15 @@
-"""Tables and a plot of the runs that `study.py` records."""
+"""Tables and a plot of the recorded runs."""
 
-import json
 from pathlib import Path
 
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 from rich.console import Console
+
+from segmentation import figures
+from studies.earlier.runs import STUDY
+from studies.records import read_file
 
 TITLES = {
     "softmax": "softmax CE",
@@ -30,23 +33,16 @@ def headless() -> None:
     matplotlib.use("agg")
 
 
-def read(results: Path) -> list[dict]:
-    """The runs in the file; a line that a stopped run left half written is passed over."""
-    runs = []
-    for line in results.read_text(encoding="utf-8").splitlines() if results.exists() else []:
-        try:
-            runs.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    return runs
-
-
-def beside(results: Path, study: Path, steps: int) -> list[dict]:
+def print_beside_the_study(results: Path, steps: int) -> None:
     """Runs on water from a file, with those of the study that they are to be compared with."""
-    same = [r for r in read(study) if r["loss"] in (*BASELINES, "softmax-rmi-1", "rmi-4")]
-    runs = [r for r in (*same, *read(results)) if (r["task"], r["steps"]) == ("water", steps)]
-    seeds = {r["seed"] for r in read(results)}
-    return [r for r in runs if r["seed"] in seeds]
+    runs = read_file(results)
+    seeds = {r["seed"] for r in runs}
+    same = [r for r in read_file(STUDY) if r["loss"] in (*BASELINES, "softmax-rmi-1", "rmi-4")]
+    print_tables([
+        r
+        for r in (*same, *runs)
+        if (r["task"], r["steps"]) == ("water", steps) and r["seed"] in seeds
+    ])  # fmt: skip
 
 
 def values(runs: list[dict], task: str, loss: str, score: str) -> dict[int, float]:
@@ -142,6 +138,4 @@ def draw(runs: list[dict], picture: Path) -> None:
     axes[0, 0].invert_yaxis()
     figure.supxlabel("points ahead of softmax cross entropy, same seed", fontsize=9)
     figure.tight_layout(pad=0.6)
-    picture.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(picture, dpi=110)
-    plt.close(figure)
+    figures.save(figure, picture)

@@ -1,4 +1,4 @@
-"""The studies run from end to end, for a few steps (`pytest -m examples`)."""
+"""The earlier studies run from end to end, for a few steps (`pytest -m examples`)."""
 
 import importlib
 import json
@@ -11,7 +11,7 @@ from PIL import Image
 from training import run
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-RESULTS = EXAMPLES / "results"
+RESULTS = EXAMPLES / "studies" / "earlier" / "results"
 
 pytestmark = pytest.mark.examples
 
@@ -28,7 +28,7 @@ def test_study_resumes_after_a_torn_line_and_reports(tmp_path):
         "--steps", "2", "--seeds", "0", "--tasks", "water", "--results", str(results),
         "--picture", str(picture),
     )  # fmt: skip
-    run("study.py", *options, "--losses", "softmax")
+    run("studies.earlier", *options, "--losses", "softmax")
     (first,) = results.read_text().splitlines()
     assert {
         "miou",
@@ -42,25 +42,25 @@ def test_study_resumes_after_a_torn_line_and_reports(tmp_path):
     } <= set(json.loads(first))
     with results.open("a") as file:
         file.write(first[:40])  # a run that was stopped while writing
-    printed = run("study.py", *options, "--losses", "softmax", "dice")
+    printed = run("studies.earlier", *options, "--losses", "softmax", "dice")
     lines = results.read_text().splitlines()
     assert lines[0] == first
     assert len(lines) == 3  # the first run was not repeated
     assert json.loads(lines[2])["loss"] == "dice"
-    assert printed == run("study.py", *options, "--table")
+    assert printed == run("studies.earlier", *options, "--table")
     assert sum(line.startswith("| softmax CE") for line in printed.splitlines()) == 2
     with Image.open(picture) as image:
         assert image.width > 400
 
 
 def test_every_loss_of_the_study_has_a_finite_gradient(example):
-    study, satellite = example("study"), example("satellite")
+    runs, dataset = example("studies.earlier.runs"), example("segmentation.dataset")
     random = np.random.default_rng(0)
     logits = random.normal(size=(2, 16, 16, 3)).astype(np.float32)
     labels = random.integers(0, 3, (2, 16, 16)).astype(np.int32)
-    labels[:, :3] = satellite.IGNORED
-    for name in (*study.OTHERS, *study.RMI):
-        loss_of = study.objective(name, 10)
+    labels[:, :3] = dataset.IGNORED
+    for name in (*runs.OTHERS, *runs.RMI):
+        loss_of = runs.objective(name, 10)
         gradient = jax.jit(jax.grad(lambda x, loss_of=loss_of: loss_of(x, labels, 9)))(logits)
         assert np.isfinite(gradient).all(), name
         assert np.abs(gradient).max() > 0, name
@@ -68,31 +68,15 @@ def test_every_loss_of_the_study_has_a_finite_gradient(example):
 
 
 def test_the_study_leaves_nothing_to_defaults(example):
-    study, settings = example("study"), example("settings_study")
-    for options in (*study.RMI.values(), settings.SOFTMAX, settings.PAPER):
+    runs, settings = example("studies.earlier.runs"), example("studies.earlier.settings")
+    for options in (*runs.RMI.values(), settings.SOFTMAX, settings.PAPER):
         assert {"activation", "factor", "anchor"} <= set(options)
-    boundary = example("boundary_study").OPTIONS
-    assert boundary == {**study.RMI["softmax-rmi-1"], "jitter": 5e-4}
-
-
-def test_dice_is_what_it_says(example):
-    quickstart = example("quickstart")
-    random = np.random.default_rng(1)
-    logits = random.normal(size=(2, 6, 7, 3)).astype(np.float32)
-    labels = random.integers(0, 3, (2, 6, 7))
-    labels[0, 2] = 255
-    probs, valid = np.asarray(jax.nn.softmax(logits)), labels != 255
-    dice = []
-    for c in range(3):
-        p, y = probs[valid][:, c], labels[valid] == c
-        dice.append(1 - ((p * y).sum() + 1) / ((p.sum() + y.sum()) / 2 + 1))
-    entropy = -np.log(np.take_along_axis(probs, labels[..., None] % 255, -1))[..., 0][valid].mean()
-    loss = quickstart.dice_loss(logits, labels)
-    np.testing.assert_allclose(loss, entropy + np.mean(dice), rtol=1e-5)
+    boundary = example("studies.earlier.boundary").OPTIONS
+    assert boundary == {**runs.RMI["softmax-rmi-1"], "jitter": 5e-4}
 
 
 def test_tables_pair_the_seeds(example):
-    report = example("study_report")
+    report = example("studies.earlier.report")
     np.testing.assert_allclose(
         report.differences({0: 3.0, 1: 5.0, 2: 9.0}, {1: 4.0, 0: 1.0, 7: 0.0}), [2, 1]
     )
@@ -102,7 +86,7 @@ def test_tables_pair_the_seeds(example):
 
 
 def test_brain_slices_are_apart_and_labelled(example):
-    mni152 = example("mni152")
+    mni152 = example("segmentation.mni152")
     image, labels = mni152.volume()
     assert image.shape == labels.shape == (197, 233, 189)
     assert image.dtype == np.float32
@@ -111,14 +95,14 @@ def test_brain_slices_are_apart_and_labelled(example):
     assert brightness == sorted(brightness)  # background, fluid, grey and white matter on T1
     train, test = mni152.slabs(labels)
     assert np.abs(train[:, None] - test).min() == mni152.GAP + 1
-    data = mni152.slices()
+    data = example("studies.earlier.runs").brain_slices()
     assert data.train.images.shape == (len(train), 196, 188, 1)
     assert data.test.labels.shape == data.test.images.shape[:3] == (len(test), 196, 188)
     np.testing.assert_array_equal(data.test.labels[0], labels[:196, test[0], :188])
 
 
 def test_influence_on_the_loss_is_its_derivative_by_the_weight_of_a_position(example):
-    study = example("boundary_study")
+    study = example("studies.earlier.boundary")
     random = np.random.default_rng(2)
     labels = np.repeat(random.integers(0, 2, (1, 7, 4)), 2, axis=2)
     targets = np.eye(2)[labels]
@@ -151,7 +135,7 @@ def test_influence_on_the_loss_is_its_derivative_by_the_weight_of_a_position(exa
 
 
 def test_mixed_windows(example):
-    study = example("boundary_study")
+    study = example("studies.earlier.boundary")
     labels = np.zeros((1, 4, 9), np.int32)
     labels[..., 5:] = 2
     for size, columns in ((3, [4, 5]), (5, [3, 4, 5, 6])):
@@ -161,7 +145,7 @@ def test_mixed_windows(example):
 def test_boundary_study(tmp_path):
     paths = {name: tmp_path / name for name in ("results", "shares", "picture.png")}
     run(
-        "boundary_study.py", "--steps", "2", "--seeds", "0", "--losses", "boundaries x 3",
+        "studies.earlier.boundary", "--steps", "2", "--seeds", "0", "--losses", "boundaries x 3",
         "--share-steps", "2", "--results", str(paths["results"]),
         "--shares", str(paths["shares"]), "--picture", str(paths["picture.png"]),
     )  # fmt: skip
@@ -177,7 +161,7 @@ def test_boundary_study(tmp_path):
 def test_settings_study(tmp_path):
     results, measured = tmp_path / "results", tmp_path / "measured"
     run(
-        "settings_study.py", "--steps", "2", "--seeds", "0", "--jitter-steps", "2",
+        "studies.earlier.settings", "--steps", "2", "--seeds", "0", "--jitter-steps", "2",
         "--losses", "void, softmax RMI 1, zero",
         "--results", str(results), "--measured", str(measured),
     )  # fmt: skip
@@ -189,7 +173,7 @@ def test_settings_study(tmp_path):
 
 
 def test_a_strip_of_void_covers_every_region_at_full_resolution(example):
-    table = example("settings_study").void_table
+    table = example("studies.earlier.settings").void_table
     labels = np.zeros((1, 24, 24), np.int32)
     labels[:, :, 14:] = 1  # void in columns 13 and 14: every cell of 2 x 2 keeps a valid column
     left = table(labels, 2)
@@ -201,9 +185,8 @@ def test_a_strip_of_void_covers_every_region_at_full_resolution(example):
 
 @pytest.mark.parametrize("file", sorted(RESULTS.glob("*.jsonl")), ids=lambda file: file.name)
 def test_recorded_results_are_whole(example, file):
-    report, study = example("study_report"), example("study")
-    runs = report.read(file)
+    runs = example("studies.records").read_file(file)
     assert len(runs) == len(file.read_text().splitlines())
-    keys = [tuple(r[name] for name in study.KEY) for r in runs]
+    keys = [tuple(r[name] for name in example("studies.earlier.runs").KEY) for r in runs]
     assert len(set(keys)) == len(keys) > 0
     assert all(0 < r["miou"] < 100 and 0 < r["boundary_f1"] < 100 for r in runs)

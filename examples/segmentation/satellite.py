@@ -1,7 +1,7 @@
 """Satellite imagery with two labellings, cut into tiles and random crops.
 
-`data/README.md` describes the images and their sources. Both tasks use the same picture of the
-Earth on a grid of 15 pixels per degree:
+`examples/data/README.md` describes the images and their sources. Both tasks use the same picture of
+the Earth on a grid of 15 pixels per degree:
 
 - `water`: sea, land, lake. Crisp coastlines; thin and small lakes are the rare, hard class.
 - `land-cover`: seven classes. The labels are a classifier's product and noisy from pixel to pixel.
@@ -15,17 +15,17 @@ from typing import Literal, NamedTuple
 import numpy as np
 from PIL import Image
 
+from segmentation.dataset import IGNORED
+
+DATA = Path(__file__).parents[1] / "data"
 TILE = 128
 ROWS = slice(60, 2250)  # no labels worth learning nearer to the poles
-IGNORED = 255
 
 TaskName = Literal["water", "land-cover"]
 
 
 class Tiles(NamedTuple):
-    images: (
-        np.ndarray
-    )  # float32 [N, 128, 128, 3], zero mean and unit variance over the training set
+    images: np.ndarray  # float32 [N, 128, 128, 3], standardized over the training part
     labels: np.ndarray  # int32 [N, 128, 128], 255 is ignored
 
 
@@ -47,7 +47,7 @@ class Selection(NamedTuple):
     columns: np.ndarray  # int [N], where on the grid of tiles, from west to east
 
 
-def select(task: TaskName, folder: Path = Path(__file__).parent / "data") -> Selection:
+def select(task: TaskName, folder: Path = DATA) -> Selection:
     """Tiles worth learning from; every fourth one is kept for testing. Tiles never overlap."""
     if task == "water":
         file, classes = "water_3_classes_5400x2700.png", ("sea", "land", "lake")
@@ -72,7 +72,7 @@ def select(task: TaskName, folder: Path = Path(__file__).parent / "data") -> Sel
     return Selection(classes, colours, pictures[kept], labels[kept], is_test, columns)
 
 
-def load(task: TaskName, folder: Path = Path(__file__).parent / "data") -> Data:
+def load(task: TaskName, folder: Path = DATA) -> Data:
     """The selected tiles, normalized."""
     classes, colours, pictures, labels, is_test, _ = select(task, folder)
     labels = labels.astype(np.int32)

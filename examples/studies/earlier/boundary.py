@@ -1,8 +1,9 @@
-"""What do boundaries do in RMI, where the pixels of a region belong to different objects?
+"""What do boundaries do in RMI? `python -m studies.earlier.boundary`, from the folder `examples`.
 
-Two answers. First, of one trained model on the test tiles: which share of the region positions, of
-the scatter, of the loss and of its gradient lies at boundaries, for RMI and for cross entropy.
-Second: how models turn out that are trained with boundaries weighted up, down, or left out.
+At boundaries the pixels of a region belong to different objects. The study gives two answers.
+First, for one trained model on the test tiles: how much of the region positions, of the scatter, of
+the loss and of its gradient lies at boundaries, with RMI and with cross entropy. Second: what comes
+of training with boundaries weighted up, weighted down, or left out.
 """
 
 import json
@@ -13,18 +14,16 @@ import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
-import quickstart
-import satellite
-import study
-import study_report
 import tyro
 from flax import nnx
+from quickstart import Objective
 
 import rmi_jax
+from segmentation import baselines, figures, satellite
+from studies.earlier import report, runs
 
 SIZE = 3  # regions of 3 x 3 pixels at full resolution
 JITTER = 5e-4
-# Written out, so that the records keep their meaning whatever the library's defaults become.
 OPTIONS = {"activation": "softmax", "factor": 1, "anchor": 0.0, "jitter": JITTER}
 
 
@@ -85,7 +84,7 @@ def maps_of(logits: jax.Array, labels: np.ndarray) -> dict[str, np.ndarray]:
     influence = rmi_influence(probs, np.asarray(jax.nn.one_hot(labels, logits.shape[-1])))
     gradients = {
         "RMI": jax.jit(jax.grad(rmi))(logits, labels),
-        "cross entropy": jax.jit(jax.grad(quickstart.softmax_loss))(logits, labels),
+        "cross entropy": jax.jit(jax.grad(baselines.cross_entropy))(logits, labels),
     }
     return {
         "positions": np.ones(influence.loss.shape),
@@ -103,17 +102,17 @@ def maps_of(logits: jax.Array, labels: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def objectives(steps: int) -> dict[str, quickstart.Objective]:
+def objectives(steps: int) -> dict[str, Objective]:
     """The study's softmax RMI, with the pixels at boundaries weighted otherwise."""
-    schedule = rmi_jax.warmup_schedule(3 * steps // 10, max(steps // 10, 1))
+    schedule = runs.warmup(steps)
 
-    def loss_of(weight: float, size: int) -> quickstart.Objective:
+    def loss_of(weight: float, size: int) -> Objective:
         # A region weighs the least of its pixels, so for a boundary's regions to weigh more, all
         # the pixels they touch must (size 5); for them to weigh less, those next to it (size 3).
         def loss(logits, labels, step):
             where = jnp.where(mixed(labels, size), weight, 1.0)
             bce_weight = schedule(step)  # the cross entropy is not weighted by pixel
-            return bce_weight * quickstart.softmax_loss(logits, labels) + rmi_jax.rmi_loss(
+            return bce_weight * baselines.cross_entropy(logits, labels) + rmi_jax.rmi_loss(
                 logits, labels, bce_weight=0.0, rmi_weight=1 - bce_weight, where=where, **OPTIONS
             )
 
@@ -173,13 +172,7 @@ def draw(
         "share at boundaries, where a 3 x 3 region holds several classes, %", fontsize=8
     )
     figure.tight_layout(pad=0.5)
-    picture.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(picture, dpi=110)
-    plt.close(figure)
-
-
-def report(results: Path, steps: int) -> None:
-    study_report.print_tables(study_report.beside(results, study.RESULTS, steps))
+    figures.save(figure, picture)
 
 
 def main(
@@ -187,8 +180,8 @@ def main(
     seeds: tuple[int, ...] = (0, 1, 2),
     losses: tuple[str, ...] = ("boundaries x 3", "boundaries x 1/3", "boundaries left out"),
     share_steps: int = 300,
-    results: Path = study.HERE / "results" / "boundary.jsonl",
-    shares: Path = study.HERE / "results" / "boundary_shares.json",
+    results: Path = runs.RESULTS / "boundary.jsonl",
+    shares: Path = runs.RESULTS / "boundary_shares.json",
     picture: Path = Path("outputs/boundary.png"),
     table: bool = False,
 ) -> None:
@@ -205,7 +198,7 @@ def main(
         table: train nothing, only print the table of the runs that the files hold.
     """
     if table:
-        report(results, steps)
+        report.print_beside_the_study(results, steps)
         return
     if min(steps, share_steps) < 1 or not seeds:
         raise SystemExit("the steps must be at least 1, and --seeds needs a number")
@@ -215,22 +208,22 @@ def main(
     boundary = np.asarray(mixed(jnp.asarray(labels), SIZE))[:, 1:-1, 1:-1]
     record = {}
     for loss in ("softmax", "softmax-rmi-1"):
-        loss_of = study.objective(loss, share_steps)
-        model, scores = study.run(loss_of, data, steps=share_steps, seed=seeds[0], title=loss)
+        loss_of = runs.objective(loss, share_steps)
+        model, scores = runs.run(loss_of, data, steps=share_steps, seed=seeds[0], title=loss)
         maps = maps_of(predict(model, data.test.images), labels)
         record[loss] = {"miou": scores["miou"], "shares": share_table(maps, boundary)}
-        print(f"\n{study_report.TITLES[loss]}: share at boundaries, %")
+        print(f"\n{report.TITLES[loss]}: share at boundaries, %")
         print("\n".join(f"| {name} | {share} |" for name, share in record[loss]["shares"].items()))
     tile = int(boundary.mean(axis=(1, 2)).argmax())
     draw(maps, record["softmax-rmi-1"]["shares"], data, tile, picture)
     shares.parent.mkdir(parents=True, exist_ok=True)
-    record.update(study.circumstances({"steps": share_steps, "seed": seeds[0]}))
+    record.update(runs.circumstances({"steps": share_steps, "seed": seeds[0]}))
     shares.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     chosen = {name: objectives(steps)[name] for name in losses}
-    study.fill(results, ["water"], seeds, chosen, steps=steps)
-    report(results, steps)
+    runs.fill(results, ["water"], seeds, chosen, steps=steps)
+    report.print_beside_the_study(results, steps)
 
 
 if __name__ == "__main__":
-    study_report.headless()
+    report.headless()
     tyro.cli(main)

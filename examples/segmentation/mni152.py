@@ -1,9 +1,9 @@
-"""The MNI152 brain template with tissue labels, as a volume and as slices.
+"""The MNI152 brain template with tissue labels.
 
 The template is the average of 152 brains at 1 mm (ICBM 2009a; Fonov et al., 2011), skull-stripped,
 and comes inside nilearn's wheel, so that nothing is downloaded. It shows how to handle such data;
 scores on it say little about real scans, since an average brain has no noise and no anatomy of its
-own. The slices get noise for that reason.
+own. Those who train on it add noise (`NOISE`) for that reason.
 
 Left and right halves are equal, so training and test data are separated along the second axis
 (back to front), in slabs with a gap between them.
@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 import nibabel
 import numpy as np
-import satellite
 
 CLASSES = ("background", "fluid", "grey matter", "white matter")
 COLOURS = np.array([[20, 20, 30], [70, 130, 220], [150, 150, 150], [245, 240, 225]], np.uint8)
@@ -53,20 +52,3 @@ def slabs(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     is_test = (position >= 0) & (position < SLAB)
     near_test = (position >= -GAP) & (position < SLAB + GAP)
     return brain[~near_test], brain[is_test]
-
-
-def slices() -> satellite.Data:
-    """Noisy slices from ear to ear, cut to 196 x 188 (a U-Net halves them twice)."""
-    image, labels = (np.moveaxis(maps, 1, 0)[:, :196, :188] for maps in volume())
-    train, test = slabs(np.moveaxis(labels, 0, 1))
-    noisy = image + NOISE * np.random.default_rng(0).standard_normal(image.shape, np.float32)
-    mean, std = noisy[train].mean(), noisy[train].std()
-    images = ((noisy - mean) / std)[..., None].astype(np.float32)
-    pictures = noisy[test].clip(0, 255).astype(np.uint8)
-    return satellite.Data(
-        CLASSES,
-        COLOURS,
-        satellite.Tiles(images[train], labels[train]),
-        satellite.Tiles(images[test], labels[test]),
-        np.repeat(pictures[..., None], 3, axis=-1),
-    )
