@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rmi_jax.class_maps import one_hot
+from rmi_jax.labels import one_hot
 
 
 @jax.custom_jvp
@@ -23,7 +23,7 @@ def _sigmoid_jvp(primals, tangents):
 
 @jax.custom_jvp
 def softplus(logits: jax.Array) -> jax.Array:
-    """``log(1 + exp(l))``. Its derivative is computed as a sigmoid, without going through a log."""
+    """``log(1 + exp(l))``. Its derivative is written as a sigmoid, which needs no log."""
     return jnp.maximum(logits, 0) + jnp.log1p(jnp.exp(-jnp.abs(logits)))
 
 
@@ -34,17 +34,17 @@ def _softplus_jvp(primals, tangents):
 
 
 class LogTotal(NamedTuple):
-    """``log(sum(exp(logits)))`` as two terms: added up, the rest would drown in a large logit."""
+    """``log(sum(exp(logits)))`` as two terms: their sum would round the small one away."""
 
-    largest: jax.Array
-    rest: jax.Array
+    largest: jax.Array  # the largest logit
+    log_sum: jax.Array  # log(sum(exp(logits - largest)))
 
 
 def log_total(logits: jax.Array) -> LogTotal:
     """The log of the sum of exponentials over the last axis.
 
-    Only the rest has a derivative, and stands for both: what is computed from the two does not
-    change when all logits are shifted.
+    ``largest`` is a constant: with it held fixed, the derivative of ``log_sum`` is already that of
+    the sum of the two.
     """
     largest = lax.stop_gradient(jnp.max(logits, axis=-1))
     return LogTotal(largest, _log_sum(logits, largest))
@@ -52,8 +52,8 @@ def log_total(logits: jax.Array) -> LogTotal:
 
 def normalized(logits: jax.Array, total: LogTotal) -> jax.Array:
     """Softmax probabilities of ``[..., K]`` logits, from the `log_total` of all of them."""
-    largest, rest = (t[..., None] for t in total)
-    return jnp.exp(logits - largest - rest)
+    largest, log_sum = (t[..., None] for t in total)
+    return jnp.exp(logits - largest - log_sum)
 
 
 @jax.custom_jvp
@@ -64,10 +64,10 @@ def _log_sum(logits: jax.Array, largest: jax.Array) -> jax.Array:
 @_log_sum.defjvp
 def _log_sum_jvp(primals, tangents):
     logits, largest = primals
-    rest = _log_sum(logits, largest)
-    # From the total, not from the terms of the sum: nothing of the size of the logits is kept.
-    probs = normalized(logits, LogTotal(largest, rest))
-    return rest, jnp.sum(probs * tangents[0], axis=-1)
+    log_sum = _log_sum(logits, largest)
+    # Computed from the log-sum again, so that the backward pass keeps no array of exponentials.
+    probs = normalized(logits, LogTotal(largest, log_sum))
+    return log_sum, jnp.sum(probs * tangents[0], axis=-1)
 
 
 @jax.custom_jvp
@@ -80,7 +80,8 @@ def softmax(logits: jax.Array) -> jax.Array:
 def _softmax_jvp(primals, tangents):
     (logits,), (tangent,) = primals, tangents
     probs = softmax(logits)
-    # Softmax ignores a shift of all logits: measured from the winner, only small terms are summed.
+    # A tangent that is the same for all classes changes nothing. With the winner's subtracted, the
+    # sum below has only small terms where softmax is saturated.
     winner = one_hot(jnp.argmax(logits, axis=-1), logits.shape[-1])
     tangent = tangent - jnp.sum(jnp.where(winner, tangent, 0), axis=-1, keepdims=True)
     return probs, probs * (tangent - jnp.sum(probs * tangent, axis=-1, keepdims=True))

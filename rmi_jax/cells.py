@@ -12,7 +12,7 @@ from rmi_jax.downsampling import resample
 from rmi_jax.geometry import Regions, Scale
 from rmi_jax.halo import OUTSIDE
 
-# The authors add this to every probability, and leave it alone at ignored pixels.
+# The authors add this to every probability; at ignored pixels it is all there is.
 _MIN_PROB = 1e-6
 
 
@@ -43,7 +43,7 @@ def cell_weights(weights: jax.Array | None, scale: Scale) -> jax.Array | None:
     if scale.downsampling != "interpolate":
         return resample(maps, scale.factors, "avg", valid)[..., 0]
     cells = resample(maps, scale.factors, "nearest", valid)
-    # A cell's nearest pixel may be valid where none of its interpolation taps is.
+    # A cell's nearest pixel may be valid where all pixels that interpolation reads are ignored.
     taps = resample(valid[..., None].astype(maps.dtype), scale.factors, "interpolate")
     return jnp.where(taps > 0, cells, 0)[..., 0]
 
@@ -63,7 +63,7 @@ def position_weights(cells: jax.Array, regions: Regions) -> jax.Array:
 
 
 def shift_grid(maps: jax.Array, offset: jax.Array | None, regions: Regions) -> jax.Array:
-    """Shifts the grid of positions by ``offset`` cells; what it then reaches past the map is 0."""
+    """Shifts the grid of positions by ``offset`` cells; cells past the end of the map are 0."""
     if offset is None:
         return maps
     ndim = len(regions.stride)
@@ -79,5 +79,5 @@ def _zeroed(maps: jax.Array, weights: jax.Array) -> jax.Array:
 def _valid(maps: jax.Array, weights: jax.Array | None, scale: Scale) -> jax.Array | None:
     if weights is not None:
         return weights > 0
-    # At full resolution there is no padding to leave out either.
+    # Nothing is ignored, and at full resolution there is no padding to leave out either.
     return None if all(f == 1 for f in scale.factors) else jnp.ones(maps.shape[:-1], bool)

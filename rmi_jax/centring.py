@@ -1,7 +1,7 @@
 """Centring a prediction and its truth, and scaling one to the other, before regions are taken.
 
-Small numbers keep their digits: means are subtracted from the maps, and the truth is replaced by
-the errors ``D = Y - s P`` left by a scalar slope (docs/theory, F1b).
+Sums over small numbers lose fewer digits. So means are subtracted from the maps, and the truth is
+replaced by the errors ``D = Y - s P`` left by a scalar slope (docs/theory, F1b).
 """
 
 from typing import NamedTuple
@@ -58,14 +58,14 @@ def combined(parts: Spread, weights: jax.Array, halo: Halo) -> Spread:
     return Spread(mean_p, mean_y, *summed(about, halo))
 
 
-def centring(spread: Spread, prior: Prior) -> Centring:
+def make_centring(spread: Spread, prior: Prior) -> Centring:
     """Means and slope."""
     slope = anchored_slope(spread.pp, spread.yp, spread.yy, prior)
     return Centring(spread.mean_p, spread.mean_y, slope)
 
 
 def anchored_slope(pp: jax.Array, yp: jax.Array, yy: jax.Array, prior: Prior) -> jax.Array:
-    """The slope that brings the prediction, and the truth that predicts itself, to the truth."""
+    """Least-squares slope from the prediction to the truth, the anchor's copies included."""
     return (yp + prior.anchor * yy) / (pp + prior.anchor * yy + prior.jitter)
 
 

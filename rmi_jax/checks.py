@@ -1,4 +1,8 @@
-"""Errors about options, before tracing: each names the option, what it got and what would work."""
+"""Errors about arguments, before tracing: each names the argument, what it got, what would work.
+
+A static option, such as a region size, raises when it is traced. Of an array, type and shape are
+always known and checked; its values where they are known (`concrete`).
+"""
 
 import numbers
 import operator
@@ -10,10 +14,14 @@ import numpy as np
 from jax import lax
 from jax.core import Tracer
 
-from rmi_jax import array_checks
-from rmi_jax.array_checks import LARGEST
+from rmi_jax import concrete
+from rmi_jax.dtypes import is_floating, is_real
 
-LARGEST_INT = np.iinfo(np.int32).max  # that of JAX without 64-bit types
+LARGEST_INT = np.iinfo(np.int32).max  # of JAX without 64-bit types
+LARGEST = float(np.finfo(np.float32).max)  # larger weights and counts are infinite in float32
+
+
+# --- Options that must be static
 
 
 def one_of(name: str, value, choices: Sequence[str]) -> None:
@@ -64,23 +72,6 @@ def static_int(name: str, value, *, least: int) -> int:
     return number
 
 
-def scalar(name: str, value, *, least: float = 0, most: float = LARGEST) -> None:
-    """Raises unless ``value`` is a real scalar in ``[least, most]`` where it is concrete."""
-    if isinstance(value, jax.Array | np.ndarray | np.generic):
-        if value.shape != () or not array_checks.is_real(value.dtype):
-            raise ValueError(
-                f"{name} must be a real scalar, got {value.dtype} of shape {value.shape}"
-            )
-    elif isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name} must be a real number, got {_describe(value)}")
-    number = array_checks.concrete_scalar(value)
-    if number is not None and not least <= number <= most:
-        bound = f"at least {least}" if least else "not negative"
-        if most < number <= LARGEST:
-            raise ValueError(f"{name} must be at most {most:g}, got {number}")
-        raise ValueError(f"{name} must be finite and {bound} in float32, got {number}")
-
-
 def static_scalar(name: str, value, *, least: float) -> float:
     """A static real number of at least ``least``; raises TypeError or ValueError otherwise."""
     _static(name, value, "number")
@@ -88,57 +79,6 @@ def static_scalar(name: str, value, *, least: float) -> float:
     if float(value) < least:
         raise ValueError(f"{name} must be at least {least}, got {float(value)}")
     return float(value)
-
-
-def vector(name: str, value, length: int, meaning: str) -> None:
-    """Raises unless ``value`` is ``length`` real weights, finite and >= 0 where concrete."""
-    kinds = Sequence | np.ndarray | jax.Array | numbers.Real
-    if isinstance(value, str) or not isinstance(value, kinds):
-        raise TypeError(f"{name} must be an array of real weights, got {_describe(value)}")
-    array_checks.unmasked(name, value)
-    if isinstance(value, Sequence) and any(isinstance(entry, Tracer) for entry in value):
-        value = jnp.stack([jnp.asarray(entry) for entry in value])
-    weights = value if isinstance(value, jax.Array) else np.asarray(value)
-    if not array_checks.is_real(weights.dtype):
-        raise TypeError(f"{name} must be real weights, got {weights.dtype}")
-    array_checks.shape(name, weights, (length,), meaning)
-    array_checks.nonnegative(name, weights)
-
-
-def mapped_axes(name: str, value) -> None:
-    """Raises unless ``value`` is None, the name of an axis that is mapped here, or some names."""
-    names = value if isinstance(value, tuple) else (value,)
-    if value is None:
-        return
-    if not all(isinstance(axis, str) for axis in names):
-        raise TypeError(
-            f"{name} must be the name of a mesh axis inside shard_map, or a tuple of names, "
-            f"got {_describe(value)}"
-        )
-    for axis in names:
-        try:
-            lax.axis_size(axis)
-        except NameError:
-            raise ValueError(
-                f"{name} must be an axis of the mesh of a surrounding shard_map, got {axis!r}; "
-                "outside of shard_map leave it out"
-            ) from None
-
-
-def mapped_axis(name: str, value) -> None:
-    """Raises TypeError unless ``value`` is the name of one mapped axis."""
-    if not isinstance(value, str):
-        raise TypeError(
-            f"{name} must be the name of one mesh axis inside shard_map, got {_describe(value)}"
-        )
-
-
-def key(name: str, value) -> None:
-    """Raises TypeError unless ``value`` is one PRNG key."""
-    typed = isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
-    raw = isinstance(value, jax.Array | np.ndarray) and value.dtype == np.uint32
-    if not (typed and value.shape == ()) and not (raw and value.ndim == 1):
-        raise TypeError(f"{name} must be a key from jax.random.key, got {_describe(value)}")
 
 
 def class_axis(name: str, value, ndim: int) -> int:
@@ -150,6 +90,33 @@ def class_axis(name: str, value, ndim: int) -> int:
             f"{name} must index an axis after the batch axis of the {ndim}-D logits, got {value}"
         )
     return int(value) % ndim
+
+
+def mapped_axes(name: str, value) -> None:
+    """Raises unless ``value`` is None, the name of an axis that is mapped here, or some names."""
+    names = value if isinstance(value, tuple) else () if value is None else (value,)
+    if not all(isinstance(axis, str) for axis in names):
+        raise TypeError(
+            f"{name} must be the name of a mesh axis inside shard_map, or a tuple of names, "
+            f"got {_describe(value)}"
+        )
+    for axis in names:
+        mapped_axis(name, axis)
+
+
+def mapped_axis(name: str, value) -> int:
+    """Number of devices along a mesh axis; raises unless inside a ``shard_map`` that maps it."""
+    if not isinstance(value, str):
+        raise TypeError(
+            f"{name} must be the name of one mesh axis inside shard_map, got {_describe(value)}"
+        )
+    try:
+        return lax.axis_size(value)
+    except NameError:
+        raise ValueError(
+            f"{name} must be an axis of the mesh of a surrounding shard_map, got {value!r}; "
+            "outside of shard_map leave it out"
+        ) from None
 
 
 def cells_left(spatial: Sequence[int], factors: Sequence[int], method: str) -> None:
@@ -169,6 +136,139 @@ def regions_fit(span: Sequence[int], cells: Sequence[int], name: str) -> None:
         raise ValueError(
             f"region_size and dilation span {tuple(s + 1 for s in span)} cells, but {name} leaves "
             f"only {tuple(cells)}; use a larger map, a smaller factor or a smaller region"
+        )
+
+
+# --- Numbers and arrays, which may be traced
+
+
+def scalar(
+    name: str, value, *, least: float = 0, most: float = LARGEST, remedy: str | None = None
+) -> None:
+    """Raises unless ``value`` is a real scalar in ``[least, most]`` where it is concrete."""
+    if isinstance(value, jax.Array | np.ndarray | np.generic):
+        if value.shape != () or not is_real(value.dtype):
+            raise ValueError(
+                f"{name} must be a real scalar, got {value.dtype} of shape {value.shape}"
+            )
+    elif isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be a real number, got {_describe(value)}")
+    number = concrete.scalar(value)
+    if number is not None and not least <= number <= most:
+        bound = f"at least {least}" if least else "not negative"
+        if most < number <= LARGEST:
+            more = "" if remedy is None else f"; {remedy}"
+            raise ValueError(f"{name} must be at most {most:g}, got {number}{more}")
+        raise ValueError(f"{name} must be finite and {bound} in float32, got {number}")
+
+
+def vector(name: str, value, length: int, meaning: str) -> None:
+    """Raises unless ``value`` is ``length`` real weights, finite and >= 0 where concrete."""
+    kinds = Sequence | np.ndarray | jax.Array | numbers.Real
+    if isinstance(value, str) or not isinstance(value, kinds):
+        raise TypeError(f"{name} must be an array of real weights, got {_describe(value)}")
+    unmasked(name, value)
+    if isinstance(value, Sequence) and any(isinstance(entry, Tracer) for entry in value):
+        value = jnp.stack([jnp.asarray(entry) for entry in value])
+    weights = value if isinstance(value, jax.Array) else np.asarray(value)
+    if not is_real(weights.dtype):
+        raise TypeError(f"{name} must be real weights, got {weights.dtype}")
+    shape(name, weights, (length,), meaning)
+    nonnegative(name, weights)
+
+
+def key(name: str, value) -> None:
+    """Raises TypeError unless ``value`` is one PRNG key."""
+    typed = isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
+    raw = isinstance(value, jax.Array | np.ndarray) and value.dtype == np.uint32
+    if not (typed and value.shape == ()) and not (raw and value.ndim == 1):
+        raise TypeError(f"{name} must be a key from jax.random.key, got {_describe(value)}")
+
+
+def array(name: str, value) -> None:
+    """Raises TypeError unless ``value`` is an array, and one that JAX takes as it is."""
+    if not isinstance(value, jax.Array | np.ndarray):
+        raise TypeError(
+            f"{name} must be a JAX or NumPy array, got {type(value).__name__}; "
+            "convert it with jnp.asarray"
+        )
+    unmasked(name, value)
+    if not value.dtype.isnative:  # as in files that another machine wrote
+        raise TypeError(
+            f"{name} must have this machine's byte order, got {value.dtype}; "
+            f"use .astype({value.dtype.newbyteorder('=').name!r})"
+        )
+
+
+def unmasked(name: str, value) -> None:
+    """Raises TypeError for a masked array of NumPy."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(
+            f"{name} must be a JAX or NumPy array, got a masked array, whose mask would be lost; "
+            f"pass {name}.data, and leave out pixels with where=~{name}.mask"
+        )
+
+
+def floating(name: str, value) -> None:
+    """Raises TypeError unless ``value`` is a floating-point array."""
+    array(name, value)
+    if not is_floating(value.dtype):
+        raise TypeError(
+            f"{name} must be floating point of 16, 32 or 64 bits, got {value.dtype}; "
+            "use .astype(jnp.float32)"
+        )
+
+
+def floating_maps(name: str, value) -> int:
+    """Number of spatial axes, 1 to 3, of floating-point maps ``[B, *S, C]``; raises otherwise."""
+    floating(name, value)
+    if not 3 <= value.ndim <= 5:
+        raise ValueError(
+            f"{name} must have shape [batch, 1 to 3 spatial axes, classes], got {value.shape}"
+        )
+    if 0 in value.shape:
+        raise ValueError(f"{name} must not have an empty axis, got shape {value.shape}")
+    return value.ndim - 2
+
+
+def shape(name: str, value, expected: Sequence[int], meaning: str) -> None:
+    """Raises ValueError unless ``value`` has the expected shape."""
+    got, expected = tuple(value.shape), tuple(expected)
+    if got == expected:
+        return
+    remedy = ""
+    if got == (*expected, 1):  # as many data sets and frameworks have it
+        remedy = f"; use {name}[..., 0]"
+    elif (*got, 1) == expected:
+        remedy = f"; use {name}[..., None]"
+    raise ValueError(f"{name} must have shape {expected} ({meaning}), got {got}{remedy}")
+
+
+def mask(name: str, value, expected: Sequence[int]) -> None:
+    """Raises unless ``value`` is a boolean mask of the expected shape."""
+    array(name, value)
+    if value.dtype != bool:
+        raise TypeError(f"{name} must be boolean, got {value.dtype}; compare it, e.g. {name} > 0")
+    shape(name, value, expected, "[batch, *spatial]")
+
+
+def unit_interval(name: str, value) -> None:
+    """Raises ValueError if a concrete ``value`` has an entry outside [0, 1] (NaN passes)."""
+    known = concrete.values(value)
+    if known is not None and ((known < 0) | (known > 1)).any():
+        raise ValueError(
+            f"{name} must lie in [0, 1], got values from {float(known.min())} to "
+            f"{float(known.max())}; apply a sigmoid or softmax to logits, divide counts"
+        )
+
+
+def nonnegative(name: str, value) -> None:
+    """Raises ValueError if a concrete ``value`` has a negative, infinite or NaN entry."""
+    known = concrete.values(value)
+    if known is not None and not ((known >= 0) & (known <= LARGEST)).all():
+        raise ValueError(
+            f"{name} must be finite and not negative, got values from {float(known.min())} to "
+            f"{float(known.max())}"
         )
 
 

@@ -1,46 +1,23 @@
-"""Class indices, from integers of any width."""
+"""Predicted and true class maps, as the metrics take them."""
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from rmi_jax import array_checks, checks
-
-
-def narrow(maps: jax.Array | np.ndarray, num_classes: int) -> jax.Array:
-    """Integers of 16 or 32 bits; a 64-bit class that does not fit stays outside the classes."""
-    if maps.dtype.itemsize == 8:
-        # On the host where it is: on its way to JAX it would wrap around to another class.
-        lowest = 0 if maps.dtype.kind == "u" else -1
-        clip = np.clip if isinstance(maps, np.ndarray) else jnp.clip
-        return jnp.asarray(clip(maps, lowest, num_classes), jnp.int32)
-    # An 8-bit label cannot be compared with a class count above its range.
-    fits = np.can_cast(maps.dtype, np.int16) and num_classes <= np.iinfo(np.int16).max
-    return jnp.asarray(maps, jnp.int16 if fits else jnp.int32)
-
-
-def is_class(labels: jax.Array, classes: jax.Array) -> jax.Array:
-    """``labels == classes`` for integers of any width and arrays of the same number of axes."""
-    return labels.astype(jnp.int32) == classes.astype(jnp.int32)
-
-
-def one_hot(labels: jax.Array, num_classes: int) -> jax.Array:
-    """Boolean ``[..., C]``: whether the label is that class."""
-    shape = (1,) * labels.ndim + (num_classes,)
-    return is_class(labels[..., None], jnp.arange(num_classes).reshape(shape))
+from rmi_jax import checks
+from rmi_jax.labels import check_labels, narrow
 
 
 def pair(
     predictions: jax.Array, labels: jax.Array, num_classes: int, where: jax.Array | None
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Checks the arguments that all counts share; both maps as int32, and the valid pixels."""
+    """Checks the arguments that metrics share; returns both maps as int32, and the valid pixels."""
     both = {"predictions": predictions, "labels": labels}
     for name, value in both.items():
-        array_checks.array(name, value)
-    # An axis too many is the fault of the map that has it.
+        checks.array(name, value)
+    # Of two maps the one with more axes is called wrong.
     reference = "labels" if labels.ndim <= predictions.ndim else "predictions"
     for name, value in both.items():
-        array_checks.class_map(
+        check_labels(
             name,
             value,
             both[reference].shape,
@@ -58,5 +35,5 @@ def pair(
     valid = (labels >= 0) & (labels < num_classes)
     if where is None:
         return predictions, labels, valid
-    array_checks.mask("where", where, labels.shape)
+    checks.mask("where", where, labels.shape)
     return predictions, labels, valid & where

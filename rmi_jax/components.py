@@ -11,8 +11,8 @@ from rmi_jax.regions import dct_matrix
 def components(maps: jax.Array, regions: Regions) -> jax.Array:
     """Components of the regions of ``[B, m, *cells]`` maps, ``[B, m d, *positions]``.
 
-    Row ``j d + i`` is component i of map j, those of the last axis varying slowest: each axis then
-    only appends to the array before it, which every compiler does well.
+    Row ``j d + i`` is component i of map j. Components of the last axis vary slowest, so that each
+    axis only appends to the rows of the axis before, which every compiler does well.
     """
     outputs = maps.shape[1]
     for axis, (size, dilation, stride) in enumerate(zip(*regions, strict=True), start=2):
@@ -24,9 +24,9 @@ def components(maps: jax.Array, regions: Regions) -> jax.Array:
         each = maps.shape[1] // outputs
         rows = [
             sum(
-                float(weight) * lax.slice_in_dim(tap, j * each, (j + 1) * each, axis=1)
-                for weight, tap in zip(row, taps, strict=True)
-                if weight
+                float(coefficient) * lax.slice_in_dim(tap, j * each, (j + 1) * each, axis=1)
+                for coefficient, tap in zip(row, taps, strict=True)
+                if coefficient
             )
             for j in range(outputs)
             for row in dct_matrix(size)

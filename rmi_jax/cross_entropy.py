@@ -9,15 +9,14 @@ import jax.numpy as jnp
 from jax import lax
 
 from rmi_jax.activations import log_total, normalized, sigmoid, softplus
-from rmi_jax.class_maps import one_hot
 from rmi_jax.dtypes import compute_dtype
-from rmi_jax.slots import class_sums
+from rmi_jax.labels import class_sums, one_hot
 
 
 def cross_entropy(
     logits: jax.Array,
     targets: jax.Array,
-    weights: jax.Array | None,
+    pixel_weights: jax.Array | None,
     activation: str,
     axis_name: str | tuple[str, ...] | None,
     spatial_axis_name: str | None = None,
@@ -27,7 +26,7 @@ def cross_entropy(
     Args:
       logits: ``[B, *S, C]``, finite even where ignored.
       targets: integer labels ``[B, *S]`` or target maps ``[B, *S, C]``.
-      weights: pixel weights ``[B, *S]``, 0 where ignored, or None.
+      pixel_weights: ``[B, *S]``, 0 where ignored; None if all are 1.
       activation: ``"sigmoid"`` or ``"softmax"``.
       axis_name: mapped axis that shards the batch; the normalizer is summed over it.
       spatial_axis_name: mapped axis that shards the pixels of each image.
@@ -37,15 +36,15 @@ def cross_entropy(
     """
     dtype = compute_dtype(logits.dtype)
     logits = logits.astype(dtype)
-    if weights is None:
-        weights = jnp.ones(logits.shape[:-1], dtype)
-    images, total = jnp.asarray(logits.shape[0], dtype), jnp.sum(weights)
+    if pixel_weights is None:
+        pixel_weights = jnp.ones(logits.shape[:-1], dtype)
+    images, total = jnp.asarray(logits.shape[0], dtype), jnp.sum(pixel_weights)
     if axis_name is not None:
         images, total = lax.psum((images, total), axis_name)
     if spatial_axis_name is not None:
         total = lax.psum(total, spatial_axis_name)
-    # Normalized before any sum, which would overflow float32 for the largest logits allowed.
-    share = weights * (images / (total + 1))
+    # Divided before anything is summed: for the largest logits allowed a sum overflows float32.
+    share = pixel_weights * (images / (total + 1))
 
     if targets.ndim < logits.ndim:
         per_class = _sigmoid_labels if activation == "sigmoid" else _softmax_labels
@@ -53,8 +52,8 @@ def cross_entropy(
     elif activation == "sigmoid":
         entropy = _image_sums(softplus(logits) - targets * logits, share)
     else:
-        largest, rest = log_total(logits)
-        losses = targets * (rest[..., None] - (logits - largest[..., None]))
+        largest, log_sum = log_total(logits)
+        losses = targets * (log_sum[..., None] - (logits - largest[..., None]))
         entropy = _image_sums(losses, share)
     return entropy if spatial_axis_name is None else lax.psum(entropy, spatial_axis_name)
 
@@ -67,10 +66,10 @@ def _is_label(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return one_hot(labels, logits.shape[-1]).astype(logits.dtype)
 
 
-# For integer labels a CPU reads the logits at the labels where they are. An accelerator would pick
-# them one at a time, and is faster comparing every class with the label, in one expression.
-# The derivatives are written so too: transposed, a gather would scatter, and a sum of two terms
-# would hold two arrays of the size of the logits.
+# For integer labels a CPU gathers the logits at the labels. On an accelerator gathers are slow, so
+# there every class is compared with the label, in one expression that XLA fuses. The derivatives
+# are written by hand in that second form: the transpose of a gather is a scatter, and the sum of
+# two gradients would take two arrays of the size of the logits.
 
 
 def _at_label(logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -98,12 +97,12 @@ def _sigmoid_labels_jvp(primals, tangents):
 
 @jax.custom_jvp
 def _softmax_labels(logits: jax.Array, labels: jax.Array, share: jax.Array) -> jax.Array:
-    def gather(logits, labels, share, largest, rest):
-        losses = rest - (_at_label(logits, labels) - largest)
+    def gather(logits, labels, share, largest, log_sum):
+        losses = log_sum - (_at_label(logits, labels) - largest)
         return class_sums(losses * share, labels, logits.shape[-1])
 
-    def compare(logits, labels, share, largest, rest):
-        losses = rest[..., None] - (logits - largest[..., None])
+    def compare(logits, labels, share, largest, log_sum):
+        losses = log_sum[..., None] - (logits - largest[..., None])
         return _image_sums(jnp.where(_is_label(logits, labels), losses, 0), share)
 
     total = log_total(logits)
@@ -113,7 +112,7 @@ def _softmax_labels(logits: jax.Array, labels: jax.Array, share: jax.Array) -> j
 @_softmax_labels.defjvp
 def _softmax_labels_jvp(primals, tangents):
     logits, labels, share = primals
-    # Not `softmax`, whose exponentials compilers would keep from the value for the gradient.
+    # Not `softmax`: compilers would keep its exponentials from the forward to the backward pass.
     slope = normalized(logits, log_total(logits)) - _is_label(logits, labels)
     tangent = jnp.sum(slope * tangents[0], axis=-1)
     return _softmax_labels(*primals), class_sums(tangent * share, labels, logits.shape[-1])

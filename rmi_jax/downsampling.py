@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from rmi_jax import array_checks, checks
+from rmi_jax import checks
 from rmi_jax.dtypes import compute_dtype
 
 METHODS = ("avg", "max", "interpolate", "nearest")
@@ -43,12 +43,11 @@ def downsample(
       TypeError: if ``maps`` is not floating point or ``factor`` is not an int.
       ValueError: if the method is unknown or no cell would be left.
     """
-    array_checks.floating("maps", maps)
-    ndim = array_checks.spatial_ndim("maps", maps)
+    ndim = checks.floating_maps("maps", maps)
     factors = checks.per_axis("factor", factor, ndim)
     checks.one_of("method", method, METHODS)
     if where is not None:
-        array_checks.mask("where", where, maps.shape[:-1])
+        checks.mask("where", where, maps.shape[:-1])
     checks.cells_left(maps.shape[1:-1], factors, method)
     return resample(maps, factors, method, where)
 

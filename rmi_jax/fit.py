@@ -13,7 +13,7 @@ from jax import lax
 
 from rmi_jax import gaussian
 from rmi_jax.activations import LogTotal
-from rmi_jax.centring import Centring, centred, centring, combined, spread
+from rmi_jax.centring import Centring, centred, combined, make_centring, spread
 from rmi_jax.gaussian import Prior, Terms, Whitening, matmul
 from rmi_jax.geometry import Maps, Scale
 from rmi_jax.halo import summed
@@ -22,11 +22,11 @@ from rmi_jax.planes import View, make_view, read_cells
 from rmi_jax.slots import Slots, by_class, make_slots
 from rmi_jax.strips import Change, Moments, moments
 
-# A further pass is run where the variance inflation factor of a row is larger than this. The value
-# is off by some 1e-7 nats times that factor, the gradient by as much of its bound.
+# A further pass is run where the variance inflation factor of a row is larger than this. Errors
+# grow with that factor: about 1e-7 times it, in nats or, of the gradient, relative to its bound.
 _INFLATION = 100.0
-_MOST_PASSES = 8  # nearly always two; five were seen where the first left nothing but rounding
-_ROUNDING = 32  # units in the last place that a sum over positions may be off by
+_MOST_PASSES = 8  # two are nearly always enough, and five were the most that any test needed
+_ROUNDING = 32  # largest error assumed of a sum over positions, in units of its last place
 
 
 class Fit(NamedTuple):
@@ -35,7 +35,7 @@ class Fit(NamedTuple):
     centring: Centring
     change: Change  # C: what the last pass measures is z = C ([P; D] - mean)
     mean: jax.Array  # [C, B, 2d] mean of the columns [P; D]
-    mean_z: jax.Array  # [C, B, 2d] that of C ([P; D] - mean) as it is rounded
+    mean_z: jax.Array  # [C, B, 2d] mean of C ([P; D] - mean): not 0, because of rounding
     residual: jax.Array  # [C, B, d, 2d] takes z to L22^-1 (Y - W P), with L22 of M + alpha I
     chol_y: jax.Array  # [C, B, d, d] of Y Y' + alpha I
     cells: tuple[jax.Array, jax.Array] | None  # [C, B, *cells] of p and y, where they are kept
@@ -72,14 +72,14 @@ def fit(
 
     shared = None
     if scale.halo is not None:
-        # In a loop of its own: one sum over the devices for all slots, none within a loop.
+        # A loop of its own, after which one sum over the devices serves all slots.
         parts = each_slot(maps, slots.visits, measure)
-        shared = centring(combined(parts, view.weights, scale.halo), prior)
+        shared = make_centring(combined(parts, view.weights, scale.halo), prior)
 
     def visit(k):
         p, y = read_cells(view, slots.classes[k])
         if shared is None:
-            centre = centring(spread(p, y, view.weights), prior)
+            centre = make_centring(spread(p, y, view.weights), prior)
         else:
             centre = Centring(*(c[k] for c in shared))
         (sums,) = moments(centred(p, y, centre), view.sweep)
@@ -89,7 +89,8 @@ def fit(
     centre = centre if shared is None else shared
     mean, second, scatter = _scatter(sums, view)
     truth = gaussian.truth_scatter(scatter, centre.slope)
-    # A truth may vary over the image and be constant over the positions, which leaves rounding.
+    # A truth that varies over the image may be constant over the region positions. Its scatter is
+    # nothing but rounding then.
     rounding = _ROUNDING * jnp.finfo(truth.dtype).eps * _size(second, centre.slope)
     constant = jnp.trace(truth, axis1=-2, axis2=-1) <= rounding  # false for a NaN
     slots = slots._replace(varies=slots.varies & ~constant)
@@ -104,7 +105,7 @@ def fit(
 
     last = joint(prior, slots.varies)
     information = gaussian.information(last.whitening)
-    # For the report. A loop of its own, which compilers drop where nothing is reported.
+    # For the report only, and computed apart, so that XLA removes it where nothing is reported.
     plain = prior._replace(anchor=jnp.zeros_like(prior.anchor))
     unanchored = joint(plain, slots.varies & (prior.anchor > 0))
     unanchored = gaussian.information(unanchored.whitening)
@@ -133,7 +134,7 @@ def fit(
 def _further_passes(
     view: View, slots: Slots, centre: Centring, mean: jax.Array, prior: Prior, first: Pass
 ) -> Pass:
-    """Visits the slots that ask for it again, in the basis that their last factor found."""
+    """Repeats the pass for slots that ask for it, in the basis that their last factor whitens."""
 
     def unfinished(last):
         return jnp.any(last.again) & (last.passes < _MOST_PASSES)
@@ -149,7 +150,8 @@ def _further_passes(
             one = Centring(*(c[k] for c in centre))
 
             def columns(z):
-                # Before they are scaled up, for the scatter would lose the digits of their mean.
+                # Before the change of basis, which scales small columns up: a mean that is left in
+                # them would cost the scatter its digits.
                 z = z - mean[k][..., None]
                 p, d = jnp.split(z, 2, axis=1)
                 return matmul(change[k], z), matmul(mirrored[k], one.slope[:, None, None] * p + d)
@@ -157,7 +159,7 @@ def _further_passes(
             return moments(centred(p, y, one), view.sweep, columns)
 
         sums, of_truth = each_slot(view.maps, jnp.sum(asked), visit, order)
-        # Devices that share images have the same sums, so they agree on how many passes there are.
+        # Devices that share an image have the same sums, so they run the same number of passes.
         mean_z, _, scatter = _scatter(sums, view)
         *_, itself = _scatter(of_truth, view)
         found = gaussian.whiten(scatter, itself, change, centre.slope, prior)
@@ -183,7 +185,7 @@ def _scatter(sums: Moments, view: View) -> tuple[jax.Array, jax.Array, jax.Array
 
 
 def _size(second: jax.Array, slope: jax.Array) -> jax.Array:
-    """The sum of the squares of the terms in ``Y = s P + D``, from second moments of ``[P; D]``."""
+    """Sums the squares of both terms of ``Y = s P + D``, from second moments of ``[P; D]``."""
     p, d = jnp.split(gaussian.diagonal(second), 2, axis=-1)
     return jnp.sum(jnp.square(slope)[..., None] * p + d, axis=-1)
 

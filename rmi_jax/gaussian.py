@@ -7,8 +7,9 @@ explicitly sharded batch, and columns unrolled would take a minute to compile at
 Notation (docs/theory): ``P`` and ``Y`` are the centred region vectors of prediction and truth,
 ``X = [P; Y]``, alpha the jitter, tau the anchor, and the joint matrix is
 ``J = X X' + tau [Y; Y] [Y; Y]' + alpha I``. The lower right block of its Cholesky factor is that of
-``M + alpha I``, so one factorization is all that conditioning takes. What is summed are not the
-columns ``X`` but ``z = C [P; D]`` with the errors ``D = Y - s P``, whose factor loses fewer digits.
+``M + alpha I``, so one factorization is all that conditioning takes. To lose fewer digits, sums are
+taken not of the columns ``X`` but of ``z = C [P; D]``, with the errors ``D = Y - s P`` of a scalar
+slope s and a change of basis C.
 """
 
 from typing import NamedTuple
@@ -19,19 +20,19 @@ from jax import lax
 
 
 class Prior(NamedTuple):
-    """What is added to the sample of region vectors; constants without a derivative."""
+    """What is added to the sample of region vectors; no gradient flows to it."""
 
     jitter: jax.Array  # alpha, a scalar: independent noise in every component
-    anchor: jax.Array  # tau, a scalar: how many copies of the truth predict themselves
+    anchor: jax.Array  # tau, a scalar: copies of the truth as its own prediction
 
 
 class Whitening(NamedTuple):
     """The factor of the joint matrix in the basis of ``z``."""
 
     chol: jax.Array  # K, lower triangular [..., 2d, 2d]
-    floor: jax.Array  # [..., 2d] least squared diagonal of K: alpha times that of C
+    floor: jax.Array  # [..., 2d] bound below the squared diagonal of K: alpha times that of C
     inverse: jax.Array  # K^-1, which takes z to white columns
-    change: jax.Array  # K^-1 C, which takes [P; D] there
+    change: jax.Array  # K^-1 C, which takes [P; D] to white columns
     inflation: jax.Array  # [...] the largest variance inflation factor of the rows of z
 
 
@@ -40,7 +41,7 @@ class Terms(NamedTuple):
 
     information: jax.Array  # 1/(2d) log det(I + M / alpha): the loss above its floor
     entropy: jax.Array  # 1/(2d) log det(I + Y Y' / alpha): what there is to explain
-    unanchored: jax.Array  # the information for tau = 0, which mutual information is made of
+    unanchored: jax.Array  # the information for tau = 0, for the mutual information
     slope: jax.Array  # s = <y, p> / (<p, p> + alpha), which scales the prediction to the truth
 
 
@@ -70,12 +71,12 @@ def identity_from(a: jax.Array) -> jax.Array:
 
 
 def cholesky(a: jax.Array, floor: jax.Array) -> jax.Array:
-    """Lower Cholesky factor where no pivot is below ``floor`` ``[..., d]`` in exact arithmetic.
+    """Lower Cholesky factor of matrices whose exact pivots are at least ``floor`` ``[..., d]``.
 
-    Pivots that rounding took below their floor are lifted. An entry of the factor never exceeds the
-    square root of what is left of its row's diagonal above the floor; those that rounding took
-    further are clipped, without which a lifted pivot would leave the rest of its column unbounded.
-    Neither changes anything in exact arithmetic, so neither has a derivative.
+    A pivot that rounding took below its floor is lifted to it. The other entries of that column
+    would then be unbounded, so every entry is clipped at the exact bound on it: the square root of
+    what is left of its row's diagonal, above the floor. In exact arithmetic neither changes
+    anything, so neither has a derivative.
     """
     index = jnp.arange(a.shape[-1])
     floor = jnp.broadcast_to(floor, a.shape[:-1])
@@ -88,8 +89,8 @@ def cholesky(a: jax.Array, floor: jax.Array) -> jax.Array:
         bound = jnp.sqrt(jnp.maximum(diagonal(a) - floor, 0))
         column = _repaired(column, jnp.clip(column, -bound, bound))
         column = jnp.where(index > j, column, jnp.where(index == j, root, 0))
-        rest = a - column[..., :, None] * column[..., None, :]
-        return jnp.where(index == j, column[..., :, None], rest)
+        remainder = a - column[..., :, None] * column[..., None, :]
+        return jnp.where(index == j, column[..., :, None], remainder)
 
     return jnp.tril(lax.fori_loop(0, a.shape[-1], eliminate, a))
 
@@ -112,11 +113,11 @@ def solve(chol: jax.Array, b: jax.Array, *, transposed: bool = False) -> jax.Arr
 def whiten(
     scatter: jax.Array, itself: jax.Array, change: jax.Array, slope: jax.Array, prior: Prior
 ) -> Whitening:
-    """Factors the joint matrix as it is seen in the basis of ``z = C [P; D]`` (docs/theory, F1b).
+    """Factors the joint matrix in the basis of ``z = C [P; D]`` (docs/theory, F1b).
 
     Args:
       scatter: ``z z'``, ``[..., 2d, 2d]``.
-      itself: the same for the truth as its own prediction, which `of_itself` takes Y to.
+      itself: the same where the truth predicts itself, with the columns ``of_itself(C) Y``.
       change: C, lower triangular ``[..., 2d, 2d]``; the identity in a first pass.
       slope: s of the errors ``D = Y - s P``, ``[...]``.
       prior: jitter and anchor.
@@ -127,20 +128,21 @@ def whiten(
     floor = prior.jitter * jnp.square(diagonal(change))
     chol = cholesky(joint, floor)
     inverse = solve(chol, identity_from(chol))
-    # How often a row's variance is what the other rows leave of it: by so much, and not only by
-    # what the rows before it leave, the rounding of the sums grows on its way to the factor.
+    # Variance inflation factors: the variance of a row over what is left of it given all other
+    # rows. Rounding errors of the sums grow by this factor on their way to K. (What is left given
+    # only the rows before it, the pivot, is not enough to tell.)
     inflation = jnp.max(diagonal(joint) * jnp.sum(jnp.square(inverse), axis=-2), axis=-1)
     return Whitening(chol, floor, inverse, matmul(inverse, change), inflation)
 
 
 def to_regions(matrix: jax.Array, slope: jax.Array) -> jax.Array:
-    """What ``matrix`` ``[..., m, 2d]``, applied to ``[P; D]``, is when applied to ``[P; Y]``."""
+    """``matrix`` ``[..., m, 2d]`` for columns ``[P; D]``, rewritten for columns ``[P; Y]``."""
     p, d = jnp.split(matrix, 2, axis=-1)
     return jnp.concatenate([p - slope[..., None, None] * d, d], axis=-1)
 
 
 def of_itself(matrix: jax.Array, slope: jax.Array) -> jax.Array:
-    """What ``matrix`` ``[..., m, 2d]``, applied to ``[P; D]``, is to Y where Y predicts itself."""
+    """``matrix`` for columns ``[P; D]``, rewritten for columns Y where ``P = Y``: D = (1 - s) Y."""
     p, d = jnp.split(matrix, 2, axis=-1)
     return p + (1 - slope[..., None, None]) * d
 
@@ -159,7 +161,7 @@ def with_jitter(scatter: jax.Array, jitter: jax.Array) -> jax.Array:
 
 
 def explanatory_slope(scatter: jax.Array, slope: jax.Array, jitter: jax.Array) -> jax.Array:
-    """``<y, p> / (<p, p> + alpha)`` from the scatter of ``[P; D]``; a constant."""
+    """``<y, p> / (<p, p> + alpha)`` from the scatter of ``[P; D]``, without a derivative."""
     dim = scatter.shape[-1] // 2
     pp = jnp.trace(scatter[..., :dim, :dim], axis1=-2, axis2=-1)
     dp = jnp.trace(scatter[..., dim:, :dim], axis1=-2, axis2=-1)
@@ -181,7 +183,7 @@ def information(whitening: Whitening) -> jax.Array:
 
 def entropy(chol_y: jax.Array, jitter: jax.Array) -> jax.Array:
     """``1/(2d) log det(I + Y Y' / alpha)`` from the factor of ``Y Y' + alpha I``."""
-    return jnp.mean(jnp.log(diagonal(chol_y) / jnp.sqrt(jitter)), axis=-1)  # 0 to the last digit
+    return jnp.mean(jnp.log(diagonal(chol_y) / jnp.sqrt(jitter)), axis=-1)  # exactly 0 if Y is
 
 
 def diagonal(a: jax.Array) -> jax.Array:

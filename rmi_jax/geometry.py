@@ -1,4 +1,4 @@
-"""What is read and how: the arrays, and the static geometry of each scale of the loss."""
+"""The arrays that an implementation reads, and the static geometry of each scale of the loss."""
 
 import math
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ class Regions(NamedTuple):
 
     @property
     def thinning(self) -> int:
-        """For how many positions each one that is used stands, so that alpha keeps its meaning."""
+        """Positions per position used. Sums are multiplied by it, so alpha keeps its weight."""
         return math.prod(self.stride)
 
     def positions(self, cells: Sequence[int]) -> tuple[int, ...]:
@@ -37,15 +37,12 @@ class Regions(NamedTuple):
 
 
 class Halo(NamedTuple):
-    """Rows (of the first spatial axis) that a device borrows where an image is spread over several.
+    """Rows (the first spatial axis) of sharded images that devices borrow; see `rmi_jax.halo`."""
 
-    See `rmi_jax.halo`.
-    """
-
-    axis_name: str  # mesh axis over which the rows are spread
+    axis_name: str  # mesh axis that shards the rows
     rows: int  # rows of each device
     before: int  # rows borrowed from the device before
-    after: int  # and from the one after
+    after: int  # rows borrowed from the device after
 
 
 class Scale(NamedTuple):

@@ -1,9 +1,9 @@
-"""Images whose rows are spread over devices: who reads, and who counts, what.
+"""Images whose rows are sharded over devices: which rows a device reads, and which it counts.
 
 Inside ``shard_map``, every device holds some rows (the first spatial axis) of an image. It borrows
-the few rows that its own regions reach into from its two neighbours, counts what starts on its own
-rows, and sums are taken over the devices: the statistics, and all that follows from them, are those
-of the whole image, the same on every device.
+from its two neighbours the few rows that its own regions reach into, and counts the regions that
+start on its own rows. Sums are then taken over the devices, so that the statistics, and all that
+follows from them, are those of the whole image, the same on every device.
 """
 
 import math
@@ -17,11 +17,11 @@ from rmi_jax import checks
 from rmi_jax.downsampling import cell_counts
 from rmi_jax.geometry import Halo, Maps, Scale
 
-# Weight of a pixel that no image has: not even the authors' way counts it.
+# Weight of borrowed rows beyond the edge of the image, which even ``ignored="zero"`` leaves out.
 OUTSIDE = -1
 
 
-def plan(axis_name: str, rows: int, scales: tuple[Scale, ...]) -> Halo:
+def make_halo(axis_name: str, rows: int, scales: tuple[Scale, ...]) -> Halo:
     """How many rows a device with ``rows`` of its own borrows, to serve all scales.
 
     Raises:
@@ -74,9 +74,9 @@ def exchange(maps: Maps, halo: Halo | None) -> Maps:
 
 
 def owned(weights: jax.Array, scale: Scale, span: int = 0) -> jax.Array:
-    """Weights ``[B, *cells]``, 0 where another device counts the cell, or no image has it.
+    """Weights ``[B, *cells]``, set to 0 where a cell is another device's or beyond the image.
 
-    With the regions' ``span``, the same for weights of region positions.
+    With the ``span`` of the regions, the same for the weights of region positions.
     """
     halo = scale.halo
     if halo is None:
@@ -84,7 +84,7 @@ def owned(weights: jax.Array, scale: Scale, span: int = 0) -> jax.Array:
     factor, devices = scale.factors[0], lax.axis_size(halo.axis_name)
     first, cells = halo.before // factor, halo.rows // factor
     (all_cells,) = cell_counts([devices * halo.rows], [factor], scale.downsampling)
-    # Windows of an even factor start outside the image, and end with one more.
+    # Pooling windows of an even factor start outside of the image, whose end has one cell more.
     last = cells + all_cells - devices * cells - span
     own = jnp.where(lax.axis_index(halo.axis_name) == devices - 1, last, cells)
     index = jnp.arange(weights.shape[1]) - first
@@ -104,16 +104,10 @@ def largest(values: jax.Array, halo: Halo | None) -> jax.Array:
 
 def axis_size(name: str, value: str) -> int:
     """Number of devices along the mesh axis ``value``; raises unless inside its ``shard_map``."""
-    checks.mapped_axis(name, value)
-    try:
-        devices = lax.axis_size(value)
-    except NameError:
-        raise ValueError(
-            f"{name} must be an axis of the mesh of a surrounding shard_map, got {value!r}; "
-            "outside of shard_map leave it out"
-        ) from None
+    devices = checks.mapped_axis(name, value)
     index = lax.axis_index(value)
-    # Checked types know that a sum over devices is the same on all. (No result of it is used.)
+    # With check_vma=True the type of a sum over devices says that it is the same on all of them.
+    # (Only types are compared here: the sum is not used, and compilers remove it.)
     if jax.typeof(index) == jax.typeof(lax.psum(index, value)):
         # Otherwise JAX differentiates such sums as if each device had a loss of its own.
         raise ValueError(f"{name} needs shard_map with check_vma=True, its default")

@@ -1,14 +1,14 @@
 """IoU image by image: small objects and bad images count as much as large and good ones.
 
 IoUs of images do not add up as counts do. Join those of several batches along the first axis
-(`jnp.concatenate`; spread over devices they stay sharded as the batch is), and summarize the whole.
+(`jnp.concatenate`; of a sharded batch they are sharded as well), and summarize the whole.
 An image without valid pixels, as in the padding of a last batch, is NaN throughout and left out.
 """
 
 import jax
 import jax.numpy as jnp
 
-from rmi_jax import array_checks, checks, class_maps
+from rmi_jax import checks, class_maps
 from rmi_jax.undefined import where_defined
 
 
@@ -113,10 +113,10 @@ def _share(worst: float) -> float:
 
 
 def _checked(ious: jax.Array) -> jax.Array:
-    array_checks.floating("ious", ious)
+    checks.floating("ious", ious)
     if ious.ndim != 2 or 0 in ious.shape:
         raise ValueError(
             f"ious must have shape [images, classes], got {ious.shape}; use what image_iou returns"
         )
-    array_checks.unit_interval("ious", ious)
+    checks.unit_interval("ious", ious)
     return jnp.asarray(ious, jnp.float32)

@@ -6,17 +6,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from rmi_jax import array_checks, checks
-from rmi_jax.options import (
-    Factor,
-    RegionOptions,
-    compute_dtype,
-    floor,
-    mutual_information,
-    pixel_weights,
-    read,
-    region_terms,
-)
+from rmi_jax import checks
+from rmi_jax.dtypes import compute_dtype
+from rmi_jax.options import Factor, RegionOptions, pixel_weights, region_options
+from rmi_jax.terms import mutual_information, region_loss, region_terms
 
 
 def region_information_loss(
@@ -94,8 +87,7 @@ def region_information_loss(
         spatial_axis_name=spatial_axis_name,
         implementation=implementation,
     )
-    information = region_terms(*maps, options).information
-    return information if zero_floor else information + floor(options)
+    return region_loss(region_terms(*maps, options), options, zero_floor=zero_floor)
 
 
 def region_mutual_information(
@@ -183,11 +175,11 @@ def _read(
 ) -> tuple[tuple[jax.Array, jax.Array, jax.Array | None], RegionOptions]:
     maps = []
     for name, value in (("probs", probs), ("targets", targets)):
-        array_checks.floating(name, value)
-        array_checks.spatial_ndim(name, value)
-        array_checks.shape(name, value, probs.shape, "the shape of probs")
-        array_checks.unit_interval(name, value)
+        checks.floating_maps(name, value)
+        checks.shape(name, value, probs.shape, "the shape of probs")
+        checks.unit_interval(name, value)
         maps.append(jnp.moveaxis(value, checks.class_axis("axis", axis, value.ndim), -1))
     dtype = compute_dtype(maps[0].dtype)
-    region_options = read(maps[0].shape, dtype, activation="identity", **options)
-    return (maps[0], maps[1].astype(dtype), pixel_weights(where, maps[0])), region_options
+    expanded = region_options(maps[0].shape, dtype, activation="identity", **options)
+    p, y = maps[0], maps[1].astype(dtype)
+    return (p, y, pixel_weights(where, p.shape[:-1], dtype)), expanded

@@ -17,7 +17,7 @@ def each_slot(
     visit: Callable[[jax.Array], Any],
     order: jax.Array | None = None,
 ) -> Any:
-    """Stacks ``visit(k)`` of the first ``count`` slots (of ``order``), 0 for the others."""
+    """Stacks ``visit(k)`` over the slots k; 0 for all but the first ``count`` (in ``order``)."""
     classes = maps.inputs.shape[-1]
 
     def step(i, stacked):

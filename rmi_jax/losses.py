@@ -2,24 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from rmi_jax import array_checks, checks, class_maps
-from rmi_jax.cross_entropy import cross_entropy
-from rmi_jax.mix import Mix, part_weights
-from rmi_jax.options import (
-    Factor,
-    RegionOptions,
-    compute_dtype,
-    floor,
-    mutual_information,
-    pixel_weights,
-    read,
-    region_terms,
-)
+from rmi_jax import checks
+from rmi_jax.dtypes import compute_dtype
+from rmi_jax.labels import check_labels, narrow
+from rmi_jax.objective import objective
+from rmi_jax.options import Factor, pixel_weights
 
 # The authors' loss, number for number: ``rmi_loss(logits, labels, **PAPER)``.
 PAPER: Mapping[str, Any] = MappingProxyType(
@@ -35,16 +27,6 @@ PAPER: Mapping[str, Any] = MappingProxyType(
         "zero_floor": False,
     }
 )
-
-
-class LossParts(NamedTuple):
-    """What a training loop logs beside the loss: means over the images, ``[C]`` each."""
-
-    cross_entropy: jax.Array  # nats, before weights
-    rmi: jax.Array  # the RMI term in nats per region dimension, before weights
-    mutual_information: jax.Array  # normalized to [0, 1), over the images where the class varies
-    slope: jax.Array  # s over the same images: near 1 is well scaled, below 0 is inverted
-    images: jax.Array  # number of images where the class varies
 
 
 def rmi_loss(
@@ -84,8 +66,8 @@ def rmi_loss(
     Args:
       logits: ``[B, *S, C]``, unnormalized, with 1 to 3 spatial axes; any floating dtype.
       labels: integer classes ``[B, *S]``; a pixel with a label outside ``[0, C)`` is ignored.
-      bce_weight: lambda, the weight of the cross entropy; may be traced, to be scheduled, which
-        nothing here needs. A weight of exactly 1 skips the RMI work.
+      bce_weight: lambda, the weight of the cross entropy; may be traced, for a schedule (none is
+        needed). A weight of exactly 1 skips the RMI work.
       rmi_weight: weight of the RMI term; None means ``1 - bce_weight``.
       region_size: cells along each side of a region, an int or one per spatial axis.
       dilation: distance in cells between neighbours within a region, likewise.
@@ -96,14 +78,14 @@ def rmi_loss(
       activation: ``"softmax"`` or ``"sigmoid"``, for probabilities and cross entropy alike.
       jitter: alpha, added to the scatter matrices (sums over positions); at least 1e-12, in
         float32 better 1e-5.
-      anchor: tau, in [0, 1e6], may be traced: how many copies of the truth predict themselves in
-        the sample. 0 is the paper's term, which takes every invertible filter of the truth for the
-        truth, its negative included. With an anchor only the truth itself, up to a constant, has no
-        loss, and the gradient at a constant prediction points to it. No gradient flows to it. In
-        float32 the gradient of soft targets keeps its digits up to about 10.
+      anchor: tau, in [0, 1e6], may be traced; no gradient flows to it. The statistics get tau
+        copies of the truth as its own prediction. 0 is the paper's term, which cannot tell the
+        truth from an invertible filter of it, such as its negative. With an anchor the term is
+        smallest at the truth alone, up to a constant, and its gradient at a constant prediction
+        points there. In float32 the gradient of soft targets is accurate up to about 10.
       class_weights: ``[C]``, multiplies both parts.
-      where: ``[B, *S]`` mask or non-negative pixel weights, each at most 1e12 over their number;
-        no gradient flows to it.
+      where: ``[B, *S]`` mask or non-negative pixel weights, each at most 1e12 over the number of
+        pixels; no gradient flows to it.
       ignored: ``"exclude"`` takes regions that touch an ignored pixel out of the statistics,
         ``"zero"`` keeps them with y = 0 and p = 1e-6, as the authors do.
       zero_floor: subtract the smallest value possible, ``log(alpha) / 2`` per class, so that the
@@ -133,7 +115,7 @@ def rmi_loss(
       <https://arxiv.org/abs/1910.12037>`_, NeurIPS 2019, eq. 13-16.
     """
     logits = _classes_last(logits, axis, "logits")
-    array_checks.class_map(
+    check_labels(
         "labels",
         labels,
         logits.shape[:-1],
@@ -145,16 +127,23 @@ def rmi_loss(
             f"logits must have at least 2 classes for integer labels, got {logits.shape[-1]}; "
             "for one channel use soft_rmi_loss with targets of shape [B, *S, 1]"
         )
-    labels = class_maps.narrow(labels, logits.shape[-1])
+    labels = narrow(labels, logits.shape[-1])
     valid = (labels >= 0) & (labels < logits.shape[-1])
-    weights = pixel_weights(where, logits)
     dtype = compute_dtype(logits.dtype)
+    weights = pixel_weights(where, labels.shape, dtype)
     weights = valid.astype(dtype) if weights is None else jnp.where(valid, weights, 0)
-    checks.one_of("activation", activation, ("sigmoid", "softmax"))
-    options = read(
-        logits.shape,
-        dtype,
+    return objective(
+        logits,
+        labels,
+        weights,
         activation=activation,
+        bce_weight=bce_weight,
+        rmi_weight=rmi_weight,
+        class_weights=class_weights,
+        zero_floor=zero_floor,
+        reduction=reduction,
+        has_aux=has_aux,
+        axis_name=axis_name,
         region_size=region_size,
         dilation=dilation,
         factor=factor,
@@ -168,8 +157,6 @@ def rmi_loss(
         spatial_axis_name=spatial_axis_name,
         implementation=implementation,
     )
-    mix = Mix(bce_weight, rmi_weight, class_weights, zero_floor, reduction, has_aux, axis_name)
-    return _objective(logits, labels, weights, options, mix)
 
 
 def soft_rmi_loss(
@@ -215,7 +202,7 @@ def soft_rmi_loss(
       activation: see `rmi_loss`; sigmoids by default, since the classes of target maps need not
         exclude each other.
       jitter: see `rmi_loss`.
-      anchor: see `rmi_loss`; larger here, for without one a rare class can die under sigmoids.
+      anchor: see `rmi_loss`; larger here, because sigmoids without one can lose a rare class.
       class_weights: see `rmi_loss`.
       where: see `rmi_loss`; the only way to ignore pixels here.
       ignored: see `rmi_loss`.
@@ -238,17 +225,25 @@ def soft_rmi_loss(
     """
     logits = _classes_last(logits, axis, "logits")
     given, targets = targets, _classes_last(targets, axis, "targets")
-    array_checks.shape("targets", targets, logits.shape, "the shape of logits")
-    array_checks.unit_interval("targets", given)  # under `jit`, what is made of it is unknown
-    targets = targets.astype(compute_dtype(logits.dtype))
+    checks.shape("targets", targets, logits.shape, "the shape of logits")
+    checks.unit_interval("targets", given)  # as given: moved, it is traced under `jit`
+    dtype = compute_dtype(logits.dtype)
+    targets = targets.astype(dtype)
     if activation == "softmax" and logits.shape[-1] == 1:
         raise ValueError("logits have 1 class, where softmax is constant; use activation='sigmoid'")
-    weights = pixel_weights(where, logits)
-    checks.one_of("activation", activation, ("sigmoid", "softmax"))
-    options = read(
-        logits.shape,
-        compute_dtype(logits.dtype),
+    weights = pixel_weights(where, logits.shape[:-1], dtype)
+    return objective(
+        logits,
+        targets,
+        weights,
         activation=activation,
+        bce_weight=bce_weight,
+        rmi_weight=rmi_weight,
+        class_weights=class_weights,
+        zero_floor=zero_floor,
+        reduction=reduction,
+        has_aux=has_aux,
+        axis_name=axis_name,
         region_size=region_size,
         dilation=dilation,
         factor=factor,
@@ -262,64 +257,8 @@ def soft_rmi_loss(
         spatial_axis_name=spatial_axis_name,
         implementation=implementation,
     )
-    mix = Mix(bce_weight, rmi_weight, class_weights, zero_floor, reduction, has_aux, axis_name)
-    return _objective(logits, targets, weights, options, mix)
-
-
-def _objective(
-    logits: jax.Array,
-    targets: jax.Array,
-    weights: jax.Array | None,
-    options: RegionOptions,
-    mix: Mix,
-) -> Any:
-    dtype = options.prior.jitter.dtype
-    weights_of_parts = part_weights(mix, logits.shape[-1])
-    bce_weight, rmi_weight, class_weights = (jnp.asarray(w, dtype) for w in weights_of_parts)
-    activation = options.scales[0].activation
-    # What is not asked for is left out of the program, but for one of the two.
-    leave_out = [not mix.has_aux and _is_zero(weight) for weight in weights_of_parts[:2]]
-    if leave_out[0]:
-        entropy = jnp.zeros((), dtype)
-    else:
-        axis_names = mix.axis_name, options.spatial_axis_name
-        entropy = cross_entropy(logits, targets, weights, activation, *axis_names)
-    if leave_out == [False, True]:
-        terms, rmi = None, jnp.zeros((), dtype)
-    else:
-        active = mix.has_aux or rmi_weight != 0
-        terms = region_terms(logits, targets, weights, options, active)
-        rmi = terms.information if mix.zero_floor else terms.information + floor(options)
-
-    class_weights = class_weights.reshape(1, -1)
-    per_image = jnp.sum(class_weights * (bce_weight * entropy + rmi_weight * rmi), axis=-1)
-    loss = per_image if mix.reduction == "none" else jnp.mean(per_image)
-    if terms is None or not mix.has_aux:
-        return loss
-    varies = terms.entropy > 0
-    images = jnp.sum(varies, axis=0)
-
-    def over_images(values):
-        total = jnp.sum(jnp.where(varies, values, 0), axis=0)
-        return total / jnp.maximum(images, 1).astype(dtype)
-
-    total = jnp.sum(options.scale_weights)
-    aux = LossParts(
-        jnp.mean(entropy, axis=0),
-        jnp.mean(rmi, axis=0),
-        over_images(mutual_information(terms.unanchored, terms.entropy, normalize=True)),
-        over_images(terms.slope / jnp.where(total > 0, total, 1)),
-        images,
-    )
-    return loss, jax.lax.stop_gradient(aux)
-
-
-def _is_zero(weight: float | jax.Array) -> bool:
-    """Whether a weight is known to be 0; a traced one only skips the work when it runs."""
-    return isinstance(weight, int | float) and weight == 0
 
 
 def _classes_last(maps: jax.Array, axis: int, name: str) -> jax.Array:
-    array_checks.floating(name, maps)
-    array_checks.spatial_ndim(name, maps)
+    checks.floating_maps(name, maps)
     return jnp.moveaxis(maps, checks.class_axis("axis", axis, maps.ndim), -1)

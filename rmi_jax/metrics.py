@@ -6,8 +6,8 @@ not the IoU of the data.) int32 is exact up to 2**31 - 1, about two thousand meg
 of the matrix; past that, add the counts up on the host as NumPy int64 arrays, which the ratios take
 as well. Everything here works under ``jit`` and on label maps with any number of spatial axes.
 
-The ratio of a class that has none is NaN, by definition and not by computation: ``jax_debug_nans``
-does not stop at it. (It does where one is part of what your own jitted function returns.)
+An undefined ratio, such as the IoU of an absent class, is NaN. ``jax_debug_nans`` does not stop at
+it here, but does where your own jitted function returns one.
 """
 
 import math
@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rmi_jax import array_checks, checks, class_maps, undefined
+from rmi_jax import checks, class_maps, concrete, dtypes, undefined
 from rmi_jax.image_metrics import class_image_iou, image_iou, mean_image_iou  # noqa: F401
 
 MOST_CLASSES = math.isqrt(np.iinfo(np.int32).max)  # of a matrix whose cells an int32 can number
@@ -53,7 +53,7 @@ def confusion_matrix(
     valid &= (predictions >= 0) & (predictions < num_classes)
     cells = num_classes**2
     pairs = jnp.where(valid, labels * num_classes + predictions, cells)
-    # One histogram per image, so that a batch spread over devices stays spread until the sum.
+    # One histogram per image, so that a sharded batch stays sharded until the sum.
     counts = jax.vmap(lambda image: jnp.bincount(image.ravel(), length=cells + 1))(pairs)
     return counts.sum(0, dtype=jnp.int32)[:cells].reshape(num_classes, num_classes)
 
@@ -164,11 +164,11 @@ def boundary_iou(counts: jax.Array) -> jax.Array:
 def _near(mask: jax.Array, distance: float) -> jax.Array:
     """Pixels at most ``distance`` (Euclidean, in pixels) from a true pixel of their image."""
     axes = mask.ndim - 1
-    # A ball reaches no further than the image does.
+    # No further than the image is large.
     reach = [min(int(distance), side - 1) for side in mask.shape[1:]]
     steps = np.ogrid[tuple(slice(-r, r + 1) for r in reach)]
     ball = np.less_equal(sum(step**2 for step in steps), distance**2)
-    # 0 and 1 are exact in every precision a device may choose, and the threshold forgives the sum.
+    # 0 and 1 are exact in every precision that a device may choose; their sum need not be.
     hits = jax.lax.conv_general_dilated(
         mask[:, None].astype(jnp.float32),
         jnp.asarray(ball[None, None], jnp.float32),
@@ -179,7 +179,7 @@ def _near(mask: jax.Array, distance: float) -> jax.Array:
 
 
 def _hits_misses_false_alarms(matrix: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    array_checks.counts("matrix", matrix, "use what confusion_matrix returns, or sums of it")
+    _check_counts("matrix", matrix, "confusion_matrix")
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or matrix.size == 0:
         raise ValueError(
             f"matrix must be a confusion matrix [C, C], got shape {matrix.shape}; "
@@ -193,17 +193,31 @@ def _hits_misses_false_alarms(matrix: jax.Array) -> tuple[jax.Array, jax.Array, 
 
 
 def _columns(counts: jax.Array) -> tuple[jax.Array, ...]:
-    array_checks.counts("counts", counts, "use what boundary_counts returns, or sums of it")
+    _check_counts("counts", counts, "boundary_counts")
     if counts.ndim != 2 or counts.shape[1] != 6 or counts.size == 0:
         raise ValueError(
             f"counts must be boundary counts [C, 6], got shape {counts.shape}; "
             "use what boundary_counts returns, or sums of it"
         )
     # A confusion matrix of 6 classes has this shape as well.
-    array_checks.parts("counts", counts, "use what boundary_counts returns, or sums of it")
+    known = concrete.values(counts)
+    if known is not None and (known[:, ::2] > known[:, 1::2]).any():
+        raise ValueError(
+            f"counts must not have a part that exceeds its whole, got {known.tolist()}; "
+            "use what boundary_counts returns, or sums of it"
+        )
     return tuple(jnp.asarray(counts, jnp.float32).T)
 
 
+def _check_counts(name: str, value: jax.Array, source: str) -> None:
+    checks.array(name, value)
+    if not dtypes.is_real(value.dtype):
+        raise TypeError(
+            f"{name} must hold counts, got {value.dtype}; use what {source} returns, or sums of it"
+        )
+    checks.nonnegative(name, value)
+
+
 def _ratio(part: jax.Array, whole: jax.Array, otherwise: float = math.nan) -> jax.Array:
-    # Not jnp.maximum(whole, 1): a matrix that was divided by its sum has the same ratios.
+    # Not jnp.maximum(whole, 1), for counts that were divided by their sum are below 1.
     return undefined.where_defined(whole > 0, part / jnp.where(whole > 0, whole, 1), otherwise)

@@ -1,28 +1,25 @@
-"""The options that the public functions share: checked, expanded, then passed as one value."""
+"""Options of the RMI term: checked, and expanded into what one scale after the other reads."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from rmi_jax import array_checks, checks, halo, patches, streaming
+from rmi_jax import checks, concrete, halo
 from rmi_jax.downsampling import cell_counts
-from rmi_jax.dtypes import compute_dtype
-from rmi_jax.gaussian import Prior, Terms
-from rmi_jax.geometry import Maps, Regions, Scale
+from rmi_jax.dtypes import is_real
+from rmi_jax.gaussian import Prior
+from rmi_jax.geometry import Regions, Scale
 
 Factor = int | Sequence[int | Sequence[int]]
-IMPLEMENTATIONS: dict[str, Callable[[Maps, Prior, tuple[Scale, ...]], list[Terms]]] = {
-    "streaming": streaming.region_terms,
-    "patches": patches.region_terms,
-}
-DEFAULT_IMPLEMENTATION = "streaming"
-SMALLEST_JITTER = 1e-12  # float32 needs 1e-5 with few positions; with 1e-30 nothing is left
-LARGEST_ANCHOR = 1e6  # there the regression matrix is the identity to the last digit of float32
+IMPLEMENTATIONS = ("streaming", "patches")  # the first is the default
+SMALLEST_JITTER = 1e-12  # smaller ones drown in rounding; float32 does better with 1e-5 or more
+LARGEST_ANCHOR = 1e6  # here the regression matrix W is already the identity in float32
+# Pixel weight times number of pixels. With more, the smallest jitter is lost to rounding.
+LARGEST_WEIGHT = 1e12
 
 
 class RegionOptions(NamedTuple):
@@ -36,12 +33,12 @@ class RegionOptions(NamedTuple):
 
     @property
     def spatial_axis_name(self) -> str | None:
-        """Mesh axis over which the rows of the images are spread."""
+        """Mesh axis that shards the rows of the images."""
         shared = self.scales[0].halo
         return None if shared is None else shared.axis_name
 
 
-def read(
+def region_options(
     shape: Sequence[int],
     dtype: jnp.dtype,
     *,
@@ -59,7 +56,7 @@ def read(
     spatial_axis_name: str | None,
     implementation: str | None,
 ) -> RegionOptions:
-    """Checks the options of the RMI term against maps of ``shape`` ``[B, *S, C]``."""
+    """Checks the options of the RMI term against maps of ``shape`` ``[B, *S, C]``; expands them."""
     rows, *others = shape[1:-1]
     devices = (
         1 if spatial_axis_name is None else halo.axis_size("spatial_axis_name", spatial_axis_name)
@@ -70,8 +67,8 @@ def read(
     checks.one_of("ignored", ignored, ("exclude", "zero"))
     checks.scalar("jitter", jitter, least=SMALLEST_JITTER)
     checks.scalar("anchor", anchor, most=LARGEST_ANCHOR)
-    implementation = DEFAULT_IMPLEMENTATION if implementation is None else implementation
-    checks.one_of("implementation", implementation, tuple(IMPLEMENTATIONS))
+    implementation = IMPLEMENTATIONS[0] if implementation is None else implementation
+    checks.one_of("implementation", implementation, IMPLEMENTATIONS)
     regions = Regions(
         checks.per_axis("region_size", region_size, ndim),
         checks.per_axis("dilation", dilation, ndim),
@@ -84,7 +81,7 @@ def read(
         checks.regions_fit(regions.span, cells, f"factor {factors} of a {spatial} map")
         scales.append(Scale(activation, factors, downsampling, ignored, regions))
     if spatial_axis_name is not None:
-        shared = halo.plan(spatial_axis_name, rows, tuple(scales))
+        shared = halo.make_halo(spatial_axis_name, rows, tuple(scales))
         scales = [scale._replace(halo=shared) for scale in scales]
     offset = None
     if region_key is not None:
@@ -99,42 +96,24 @@ def read(
     )
 
 
-def region_terms(
-    inputs: jax.Array,
-    targets: jax.Array,
-    weights: jax.Array | None,
-    options: RegionOptions,
-    active: bool | jax.Array = True,
-) -> Terms:
-    """The weighted sum over scales of what the chosen implementation computes, ``[B, C]`` each."""
-    maps = Maps(inputs, targets, weights, options.offset, jnp.asarray(active))
-    maps = halo.exchange(maps, options.scales[0].halo)
-    per_scale = IMPLEMENTATIONS[options.implementation](maps, options.prior, options.scales)
-    chex.assert_shape(jax.tree.leaves(per_scale), (inputs.shape[0], inputs.shape[-1]))
-    return jax.tree.map(
-        lambda *terms: sum(w * t for w, t in zip(options.scale_weights, terms, strict=True)),
-        *per_scale,
-    )
-
-
-def floor(options: RegionOptions) -> jax.Array:
-    """The smallest value of the authors' RMI term per class, ``log(alpha) / 2`` nats (F4)."""
-    return 0.5 * jnp.log(options.prior.jitter) * jnp.sum(options.scale_weights)
-
-
-def mutual_information(information: jax.Array, entropy: jax.Array, *, normalize: bool) -> jax.Array:
-    """What the prediction explains of the truth's entropy, in nats or as a share of it."""
-    varies = entropy > 0
-    explained = jnp.where(varies, jnp.maximum(entropy - information, 0), 0)
-    return explained / jnp.where(varies, entropy, 1) if normalize else explained
-
-
-def pixel_weights(where: jax.Array | None, maps: jax.Array) -> jax.Array | None:
-    """Checks ``where`` against maps ``[B, *S, C]``; weights have no gradient."""
+def pixel_weights(
+    where: jax.Array | None, shape: Sequence[int], dtype: jnp.dtype
+) -> jax.Array | None:
+    """Pixel weights of ``shape`` ``[B, *S]``, without a gradient, from a mask or weights."""
     if where is None:
         return None
-    array_checks.pixel_weights("where", where, maps.shape[:-1])
-    return lax.stop_gradient(jnp.asarray(where, compute_dtype(maps.dtype)))
+    checks.array("where", where)
+    if not (where.dtype == bool or is_real(where.dtype)):
+        raise TypeError(f"where must be a boolean mask or real weights, got {where.dtype}")
+    checks.shape("where", where, shape, "[batch, *spatial]")
+    checks.nonnegative("where", where)
+    known = concrete.values(where)
+    if known is not None and float(known.max()) * known.size > LARGEST_WEIGHT:
+        raise ValueError(
+            f"where must be at most {LARGEST_WEIGHT:g} / {known.size} pixels, got values up to "
+            f"{float(known.max())}; divide it by its mean"
+        )
+    return lax.stop_gradient(jnp.asarray(where, dtype))
 
 
 def _factors(factor: Factor, ndim: int) -> list[tuple[int, ...]]:

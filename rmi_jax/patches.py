@@ -19,11 +19,11 @@ from rmi_jax.geometry import Maps, Scale
 from rmi_jax.halo import owned, summed
 from rmi_jax.regions import extract_regions, region_basis
 
-# Passes in the basis that the last factor makes white; the reference always runs them.
+# Passes in a basis that the last factor whitens (docs/theory, F1b); the reference runs them all.
 _FURTHER_PASSES = 4
 
 
-def region_terms(maps: Maps, prior: Prior, scales: tuple[Scale, ...]) -> list[Terms]:
+def terms_of_scales(maps: Maps, prior: Prior, scales: tuple[Scale, ...]) -> list[Terms]:
     """RMI of every scale, image and class (paper eq. 13-15)."""
     return [_scale_terms(maps, prior, scale) for scale in scales]
 
@@ -69,7 +69,7 @@ def _pair_terms(
     pp, yp, yy = summed(
         [jnp.sum(weights[:, None] * a * b) for a, b in ((p, p), (y, p), (y, y))], halo
     )
-    # Any slope and any change of basis give the same terms, so both are constants.
+    # The terms do not depend on the slope and the change of basis, so these have no derivative.
     slope = lax.stop_gradient(anchored_slope(pp, yp, yy, prior))
     errors = jnp.concatenate([p, y - slope * p], axis=1)
     constants = lax.stop_gradient((errors, y))
@@ -107,7 +107,7 @@ def _centred_rows(rows: jax.Array, weights: jax.Array, scale: Scale) -> jax.Arra
 
 
 def _centred(maps: jax.Array, weights: jax.Array, scale: Scale) -> jax.Array:
-    """Maps minus their mean: region vectors are centred again, on smaller numbers."""
+    """Maps minus their mean. The components are centred again, which loses fewer digits then."""
     axes = tuple(range(1, maps.ndim - 1))
     total = summed(jnp.sum(weights, axis=axes, keepdims=True), scale.halo)
     share = (weights / jnp.where(total > 0, total, 1))[..., None]

@@ -11,10 +11,10 @@ from jax import lax
 
 from rmi_jax.activations import LogTotal, normalized, sigmoid
 from rmi_jax.cells import cell_probs, cell_targets, cell_weights, position_weights, shift_grid
-from rmi_jax.class_maps import is_class
 from rmi_jax.downsampling import cell_counts
 from rmi_jax.geometry import Maps, Scale
 from rmi_jax.halo import owned
+from rmi_jax.labels import is_class
 from rmi_jax.loops import zeros_like_images
 from rmi_jax.strips import Sweep, plan
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from rmi_jax import array_checks, checks
+from rmi_jax import checks
 from rmi_jax.geometry import Regions
 
 
@@ -35,8 +35,7 @@ def extract_regions(
       TypeError: if ``maps`` is not floating point, or an option is not an int.
       ValueError: if ``maps`` has no 1 to 3 spatial axes, or a region does not fit on it.
     """
-    array_checks.floating("maps", maps)
-    ndim = array_checks.spatial_ndim("maps", maps)
+    ndim = checks.floating_maps("maps", maps)
     regions = Regions(
         checks.per_axis("region_size", region_size, ndim),
         checks.per_axis("dilation", dilation, ndim),
@@ -68,8 +67,8 @@ def _planar_regions(maps: jax.Array, regions: Regions) -> jax.Array:
     """Regions of ``[B, H, W, C]``, ``[B, rows, columns, C, d]``."""
     batch, height, width, channels = maps.shape
     rows, columns = regions.positions((height, width))
-    # Classes as a part of the last axis, not as groups of the convolution: those the compiler's
-    # partitioner cannot transpose without gathering the regions of a sharded batch.
+    # Classes are folded into the last axis. As groups of the convolution, which XLA's partitioner
+    # cannot transpose, they would have the regions of a sharded batch gathered.
     patches = lax.conv_general_dilated_patches(
         lax.expand_dims(maps.reshape(batch, height, width * channels), (3,)),
         filter_shape=regions.size,
@@ -77,7 +76,7 @@ def _planar_regions(maps: jax.Array, regions: Regions) -> jax.Array:
         padding="VALID",
         rhs_dilation=(regions.dilation[0], regions.dilation[1] * channels),
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        # Patches come from a convolution: any lower precision would round the values themselves.
+        # A convolution copies the values; at a lower precision it would round them.
         precision=lax.Precision.HIGHEST,
     )
     patches = patches.reshape(batch, rows, -1, channels, regions.dim)

@@ -2,7 +2,7 @@
 
 import optax
 
-from rmi_jax import array_checks, checks
+from rmi_jax import checks
 
 
 def warmup_schedule(
@@ -35,12 +35,10 @@ def warmup_schedule(
     """
     warmup_steps = checks.static_int("warmup_steps", warmup_steps, least=0)
     transition_steps = checks.positive_int("transition_steps", transition_steps)
-    checks.scalar("final_weight", final_weight)
-    array_checks.at_most_one(
-        "final_weight", final_weight, "the cross entropy's largest weight is 1"
-    )
-    # Optax's interpolation starts at its first value only up to rounding, unless that is 0: a
-    # weight a little off 1 would be refused, or start the RMI work early.
+    remedy = "the cross entropy's largest weight is 1"
+    checks.scalar("final_weight", final_weight, most=1, remedy=remedy)
+    # Optax's interpolation starts at its first value only up to rounding, unless that is 0. A
+    # weight a little above 1 would be refused, and one a little below would start the RMI work.
     rmi_weight = optax.linear_schedule(
         0.0, 1 - final_weight, transition_steps, transition_begin=warmup_steps
     )

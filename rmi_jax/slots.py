@@ -1,20 +1,19 @@
-"""Which classes there is anything to learn about, image by image.
+"""Which classes of each image are visited: those whose label map varies.
 
 Where a label map is constant over the cells used, the loss is a constant and its gradient exactly
-zero whatever the prediction (docs/theory, F3). Slot k of an image is its k-th class whose label
-map varies: all images of a batch advance together through their slots, so that the batch stays an
-ordinary array axis, and the loop ends at the largest number of slots that an image has.
+zero whatever the prediction (docs/theory, F3). Slot k of an image is its k-th class whose label map
+varies. All images of a batch are visited together, slot by slot, so that the batch stays an
+ordinary array axis. The loop ends at the largest number of slots that any image has.
 """
 
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
-from rmi_jax.class_maps import one_hot
 from rmi_jax.geometry import Maps, Scale
 from rmi_jax.halo import largest, summed
+from rmi_jax.labels import class_sums
 
 
 class Slots(NamedTuple):
@@ -26,7 +25,7 @@ class Slots(NamedTuple):
 
 
 def make_slots(maps: Maps, scale: Scale) -> Slots:
-    """Finds the varying classes. May count a class too many, which costs time and nothing else."""
+    """Finds the varying classes. It may find one too many, which costs time and nothing else."""
     used = None if maps.weights is None else maps.weights > 0
     if maps.targets.ndim < maps.inputs.ndim:
         varies = _labels_vary(maps.targets, used, maps.inputs.shape[-1], scale)
@@ -47,9 +46,9 @@ def by_class(values: jax.Array, slots: Slots) -> jax.Array:
 
 def _labels_vary(labels, used, classes, scale):
     used = jnp.ones(labels.shape, bool) if used is None else used
-    # Rows that two devices have count twice, which changes no answer.
+    # Borrowed rows are counted twice, which does not change whether a class varies.
     counts = summed(class_sums(used.astype(jnp.int32), labels, classes), scale.halo)
-    # Authors' way: padding and ignored pixels are zeros, so that only an absent class is constant.
+    # Here padding and ignored pixels are zeros, so that only an absent class is constant.
     if scale.ignored == "zero":
         return counts > 0
     return (counts > 0) & (counts < jnp.sum(counts, axis=1, keepdims=True, dtype=counts.dtype))
@@ -63,24 +62,5 @@ def _targets_vary(targets, used, scale):
         high = jnp.where(used[..., None], targets, -jnp.inf)
     low, high = jnp.min(low, axis=axes), jnp.max(high, axis=axes)
     low, high = -largest(-low, scale.halo), largest(high, scale.halo)
-    # Written so that a NaN counts as varying.
+    # Not ``high > ...``, so that a NaN counts as varying.
     return ~(high <= (0 if scale.ignored == "zero" else low))
-
-
-def class_sums(values: jax.Array, labels: jax.Array, classes: int) -> jax.Array:
-    """Sums ``values`` ``[B, *S]`` by label, ``[B, classes]``; labels out of range are left out."""
-
-    def scatter(values, labels):
-        labels = jnp.where(labels < 0, classes, labels)
-        return jax.vmap(lambda v, y: jnp.zeros(classes, v.dtype).at[y].add(v, mode="drop"))(
-            values, labels
-        )
-
-    def compare(values, labels):
-        is_label = one_hot(labels, classes)
-        axes = tuple(range(1, labels.ndim))
-        masked = jnp.where(is_label, values[..., None], 0)
-        return jnp.sum(masked, axis=axes, dtype=values.dtype)
-
-    # One pass of additions suits one core; thousands of them would queue for a few addresses.
-    return lax.platform_dependent(values, labels, cpu=scatter, default=compare)

@@ -26,13 +26,13 @@ from rmi_jax.slots import Slots, by_class
 from rmi_jax.strips import pull_back
 
 
-def region_terms(maps: Maps, prior: Prior, scales: tuple[Scale, ...]) -> list[Terms]:
+def terms_of_scales(maps: Maps, prior: Prior, scales: tuple[Scale, ...]) -> list[Terms]:
     """RMI of every scale, image and class (paper eq. 13-15)."""
     inputs, targets, *rest = maps
     total = None
     if scales[0].activation == "softmax":
-        # An argument of its own: through its gradient the classes compete. What it and the classes
-        # add to the gradient cancels, so nothing is rounded to the logits' type before the end.
+        # An argument of its own, whose gradient couples the classes. It nearly cancels with the
+        # gradients of the classes, so all of them are added up before rounding to the logits' type.
         inputs = inputs.astype(prior.jitter.dtype)
         total = log_total(inputs)
     return _streaming(scales, inputs, targets, total, rest, prior)
@@ -51,7 +51,7 @@ def _forward(scales, *args):
     keep = _keeps_cells(scales)
     fits = [fit(scale, maps, log_total, prior, keep) for scale in scales]
     terms, fits = zip(*fits, strict=True)
-    # Marks by its presence that the targets want a gradient too, which not every caller does.
+    # None where the targets need no gradient, which saves its computation.
     soft = targets if args[1].perturbed else None
     return list(terms), (maps, log_total, soft, prior, fits)
 

@@ -3,11 +3,11 @@
 Region vectors are never stored. A strip holds a few rows of them, in the orthonormal basis of
 `regions.dct_matrix`. Its columns are ``z``, the components of the region in each of the maps.
 
-How a strip is handled is chosen where the program is lowered, for the platform that runs it. A CPU
-wants strips that stay in cache, and to leave out weights that are all 1. On an accelerator every
-choice is a wait for the host or a copy of the columns, so weights always multiply; columns of ones
-give the sums of the others in the same product; and the last axis is padded to a width that
-matrix units like.
+How a strip is handled is chosen when the program is lowered, for the platform that it will run on.
+On a CPU strips stay in cache, and weights are left out where all are 1. On an accelerator such a
+choice would wait for the host or copy the columns, so weights always multiply. A row of ones is
+added to the columns there, so that one product gives second moments and sums, and the last axis is
+padded to a width that matrix units like.
 """
 
 import math
@@ -47,7 +47,7 @@ class Change(NamedTuple):
 
 
 class Sweep(NamedTuple):
-    """What it takes to go over the region positions of ``[B, *cells]`` maps, shared by classes."""
+    """How to go over the region positions of ``[B, *cells]`` maps; the same for all classes."""
 
     weights: jax.Array  # weights of the positions [B, *positions]
     even: jax.Array  # [a CPU's strips] whether all weights of the strip are 1
@@ -138,7 +138,7 @@ def pull_back(
     """
     regions = sweep.regions
     outputs = matrix.shape[1] // regions.dim
-    # Where nothing is changed, the mean is subtracted from fewer rows after the product.
+    # Without a change of basis the mean is subtracted after the product, which has fewer rows.
     left = jnp.where(change.wanted, mean_z, mean)[..., None]
     shift, mean = _matmul("bij,bjn->bin", matrix, left), mean[..., None]
 
@@ -171,7 +171,7 @@ def pull_back(
             return pulled * _flat(w[:, None])
 
         wide = _widened(maps, weights, regions)
-        # Outside of the strips: a choice is a wait for the host.
+        # Chosen outside of the loop over strips, because every choice waits for the host.
         gradient = lax.cond(
             change.wanted,
             lambda *wide: fold(platform, wide[0], wide[1], weigh, in_basis),

@@ -1,4 +1,4 @@
-"""NaN for what has no value, by definition and not by computation."""
+"""Ratios that are undefined, such as the IoU of an absent class, are NaN."""
 
 import math
 
@@ -7,6 +7,6 @@ import jax.numpy as jnp
 
 
 def where_defined(known: jax.Array, value: jax.Array, otherwise: float = math.nan) -> jax.Array:
-    """``value`` where ``known``; a NaN that is chosen here is meant, and no mistake to stop at."""
+    """``value`` where ``known``. ``jax_debug_nans`` does not stop at a NaN that is chosen here."""
     with jax.debug_nans(False):
         return jnp.where(known, value, otherwise)

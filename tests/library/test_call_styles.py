@@ -25,7 +25,7 @@ from flax import nnx
 from tolerances import assert_grad, assert_value
 
 import rmi_jax
-from rmi_jax import array_checks, options
+from rmi_jax import checks, concrete, terms
 from rmi_jax.gaussian import Terms
 
 CASES = [(name, array) for name, (arrays, _) in FUNCTIONS.items() for array in arrays]
@@ -48,7 +48,7 @@ def test_the_table_has_every_array_of_every_function():
 def brief(monkeypatch):
     """A stand-in for the statistics, which take most of the time to trace, of the same arrays."""
 
-    def region_terms(maps, prior, scales):
+    def terms_of_scales(maps, prior, scales):
         (dtype, *_) = (leaf.dtype for leaf in jax.tree.leaves(prior))
         axes = tuple(range(1, maps.inputs.ndim - 1))
         value = jnp.sum(maps.inputs.astype(dtype), axis=axes)
@@ -56,7 +56,7 @@ def brief(monkeypatch):
             value += jnp.sum(leaf).astype(dtype)
         return [Terms(*[value] * len(Terms._fields)) for _ in scales]
 
-    monkeypatch.setitem(options.IMPLEMENTATIONS, "streaming", region_terms)
+    monkeypatch.setitem(terms.IMPLEMENTATIONS, "streaming", terms_of_scales)
 
 
 @pytest.mark.parametrize(("name", "array"), CASES)
@@ -207,18 +207,18 @@ def test_closed_over_values_are_checked_as_any(name, array, value, message):
 def test_what_cannot_be_read_is_not_checked():
     matrix = jnp.asarray(MATRIX)
     matrix.delete()  # as donation does; a transfer guard raises the same
-    assert array_checks.concrete(matrix) is None
-    jax.eval_shape(lambda m: array_checks.counts("matrix", m, ""), jnp.asarray(MATRIX))
-    np.testing.assert_array_equal(array_checks.concrete(jnp.asarray(MATRIX)), MATRIX)
+    assert concrete.values(matrix) is None
+    jax.eval_shape(lambda m: checks.nonnegative("matrix", m), jnp.asarray(MATRIX))
+    np.testing.assert_array_equal(concrete.values(jnp.asarray(MATRIX)), MATRIX)
 
 
 @pytest.mark.parametrize("make", [jnp.asarray, np.asarray])
 def test_values_of_16_bits_are_read(make):
     values = make(jnp.array([0.5, 1.0], jnp.bfloat16))
-    assert array_checks.concrete(values).dtype == np.float32
-    np.testing.assert_array_equal(array_checks.concrete(values), [0.5, 1.0])
+    assert concrete.values(values).dtype == np.float32
+    np.testing.assert_array_equal(concrete.values(values), [0.5, 1.0])
     with pytest.raises(ValueError, match="finite"):
-        array_checks.nonnegative("where", make(jnp.array([0.5, np.nan], jnp.bfloat16)))
+        checks.nonnegative("where", make(jnp.array([0.5, np.nan], jnp.bfloat16)))
 
 
 def test_a_list_may_hold_traced_weights():

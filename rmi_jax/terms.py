@@ -1,0 +1,54 @@
+"""The RMI term: an implementation computes it for each scale, and here they become one result."""
+
+from collections.abc import Callable
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from rmi_jax import halo, patches, streaming
+from rmi_jax.gaussian import Prior, Terms
+from rmi_jax.geometry import Maps, Scale
+from rmi_jax.options import RegionOptions
+
+IMPLEMENTATIONS: dict[str, Callable[[Maps, Prior, tuple[Scale, ...]], list[Terms]]] = {
+    "streaming": streaming.terms_of_scales,
+    "patches": patches.terms_of_scales,
+}
+
+
+def region_terms(
+    inputs: jax.Array,
+    targets: jax.Array,
+    pixel_weights: jax.Array | None,
+    options: RegionOptions,
+    active: bool | jax.Array = True,
+) -> Terms:
+    """Terms ``[B, C]``, added up over the scales by their weights.
+
+    If not ``active``, the caller weights them by 0, and an implementation may skip the work.
+    """
+    maps = Maps(inputs, targets, pixel_weights, options.offset, jnp.asarray(active))
+    maps = halo.exchange(maps, options.scales[0].halo)
+    per_scale = IMPLEMENTATIONS[options.implementation](maps, options.prior, options.scales)
+    chex.assert_shape(jax.tree.leaves(per_scale), (inputs.shape[0], inputs.shape[-1]))
+    return jax.tree.map(
+        lambda *terms: sum(w * t for w, t in zip(options.scale_weights, terms, strict=True)),
+        *per_scale,
+    )
+
+
+def region_loss(terms: Terms, options: RegionOptions, *, zero_floor: bool) -> jax.Array:
+    """The loss term ``[B, C]``, with its smallest value subtracted if ``zero_floor``."""
+    if zero_floor:
+        return terms.information
+    # The smallest value is log(alpha) / 2 nats (docs/theory, F4).
+    floor = 0.5 * jnp.log(options.prior.jitter) * jnp.sum(options.scale_weights)
+    return terms.information + floor
+
+
+def mutual_information(information: jax.Array, entropy: jax.Array, *, normalize: bool) -> jax.Array:
+    """What the prediction explains of the truth's entropy, in nats or as a share of it."""
+    varies = entropy > 0
+    explained = jnp.where(varies, jnp.maximum(entropy - information, 0), 0)
+    return explained / jnp.where(varies, entropy, 1) if normalize else explained
