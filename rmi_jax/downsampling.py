@@ -117,12 +117,31 @@ def _avg(maps: jax.Array, factors: tuple[int, ...]) -> jax.Array:
 @_avg.defjvp
 def _avg_jvp(factors, primals, tangents):
     # ... and a sum over split axes, whose transpose is a broadcast.
-    (tangent,) = tangents
     ndim = len(factors)
-    for axis in reversed(range(ndim)):
-        tangent = _windows(tangent, axis + 1, factors[axis], 0)
-    mean = jnp.mean(tangent, axis=tuple(range(2, 2 * ndim + 1, 2)))
-    return _avg(*primals, factors), mean
+
+    def split(tangent):
+        for axis in reversed(range(ndim)):
+            tangent = _windows(tangent, axis + 1, factors[axis], 0)
+        return jnp.mean(tangent, axis=tuple(range(2, 2 * ndim + 1, 2)))
+
+    def product(tangent):
+        # A TPU has the last axis on its lanes: to split or repeat them is a relayout of the maps,
+        # a product is not. Its transpose ends with that axis, and takes what follows along.
+        for axis, factor in reversed(list(enumerate(factors, start=1))):
+            if factor > 1:
+                matrix = _averaging(tangent.shape[axis], factor, tangent.dtype)
+                means = jnp.tensordot(matrix, tangent, (1, axis), precision=lax.Precision.HIGHEST)
+                tangent = jnp.moveaxis(means, 0, axis)
+        return tangent
+
+    return _avg(*primals, factors), lax.platform_dependent(*tangents, tpu=product, default=split)
+
+
+def _averaging(size: int, factor: int, dtype: jnp.dtype) -> jax.Array:
+    """The mean over windows of an axis, as a matrix ``[cells, size]``."""
+    (cells,) = cell_counts([size], [factor], "avg")
+    window = (np.arange(size) + factor // 2) // factor
+    return jnp.asarray((window == np.arange(cells)[:, None]) / factor, dtype)
 
 
 def _max(maps: jax.Array, axis: int, factor: int) -> jax.Array:

@@ -18,7 +18,7 @@ from rmi_jax.gaussian import Prior, Terms, Whitening, matmul
 from rmi_jax.geometry import Maps, Scale
 from rmi_jax.halo import summed
 from rmi_jax.loops import each_slot
-from rmi_jax.planes import View, make_view, read_planes
+from rmi_jax.planes import View, make_view, read_cells
 from rmi_jax.slots import Slots, by_class, make_slots
 from rmi_jax.strips import Change, Moments, moments
 
@@ -63,11 +63,11 @@ def fit(
       prior: jitter and anchor.
       keep: whether the cells are kept for the backward pass.
     """
-    view = make_view(maps, log_total, scale, prior.jitter.dtype)
+    view = make_view(maps, log_total, scale, prior.jitter.dtype, pooled=True)
     slots = make_slots(maps, scale)
 
     def measure(k):
-        p, y, *_ = read_planes(view, slots.classes[k])
+        p, y = read_cells(view, slots.classes[k])
         return spread(p, y, view.weights)
 
     shared = None
@@ -77,7 +77,7 @@ def fit(
         shared = make_centring(combined(parts, view.weights, scale.halo), prior)
 
     def visit(k):
-        p, y, *_ = read_planes(view, slots.classes[k])
+        p, y = read_cells(view, slots.classes[k])
         if shared is None:
             centre = make_centring(spread(p, y, view.weights), prior)
         else:
@@ -146,7 +146,7 @@ def _further_passes(
         mirrored = gaussian.of_itself(change, centre.slope)
 
         def visit(k):
-            p, y, *_ = read_planes(view, slots.classes[k])
+            p, y = read_cells(view, slots.classes[k])
             one = Centring(*(c[k] for c in centre))
 
             def columns(z):

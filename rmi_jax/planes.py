@@ -1,5 +1,6 @@
 """The cells of one class per image: read from the maps, and gradients written back to them."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -26,6 +27,7 @@ class View(NamedTuple):
     weights: jax.Array  # weights of the cells [B, *cells]
     sweep: Sweep
     scale: Scale
+    probs: jax.Array | None  # [B, *cells, C], where all classes are downsampled at once
 
 
 class Planes(NamedTuple):
@@ -37,8 +39,10 @@ class Planes(NamedTuple):
     pull_targets: Callable[[jax.Array], tuple[jax.Array]]
 
 
-def make_view(maps: Maps, log_total: LogTotal | None, scale: Scale, dtype: jnp.dtype) -> View:
-    """Prepares one scale."""
+def make_view(
+    maps: Maps, log_total: LogTotal | None, scale: Scale, dtype: jnp.dtype, *, pooled: bool = False
+) -> View:
+    """Prepares one scale. ``pooled``: for `read_cells`."""
     spatial = maps.inputs.shape[1:-1]
 
     def ones(shape):
@@ -51,13 +55,28 @@ def make_view(maps: Maps, log_total: LogTotal | None, scale: Scale, dtype: jnp.d
     cells = shift_grid(cells, maps.offset, scale.regions)
     positions = owned(position_weights(cells, scale.regions), scale, scale.regions.span[0])
     sweep = plan(positions, scale.regions)
-    return View(maps, log_total, owned(cells, scale), sweep, scale)
+    view = View(maps, log_total, owned(cells, scale), sweep, scale, None)
+    return view._replace(probs=_pooled(view)) if pooled else view
+
+
+def read_cells(view: View, classes: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Probabilities and targets of class ``classes[b]`` of every image b, ``[B, *cells]`` each."""
+
+    def from_pixels(*_):
+        plane = take_class(view.maps.inputs, classes)
+        return _probs(view, plane[..., None], view.log_total)[..., 0]
+
+    def from_cells(probs):
+        return take_class(probs, classes)
+
+    targets = _targets(view, _target_plane(view, classes)[..., None])[..., 0]
+    if view.probs is None:
+        return from_pixels(), targets
+    return lax.platform_dependent(view.probs, cpu=from_pixels, default=from_cells), targets
 
 
 def read_planes(view: View, classes: jax.Array) -> Planes:
-    """Reads class ``classes[b]`` of every image b."""
-    maps, log_total, *_ = view
-    dtype = view.weights.dtype
+    """The same from the pixels, with the way back to them."""
 
     def probs(plane, log_total):
         return _probs(view, plane[..., None], log_total)[..., 0]
@@ -65,12 +84,9 @@ def read_planes(view: View, classes: jax.Array) -> Planes:
     def targets(plane):
         return _targets(view, plane[..., None])[..., 0]
 
-    p, pull_probs = jax.vjp(probs, take_class(maps.inputs, classes).astype(dtype), log_total)
-    if maps.targets.ndim < maps.inputs.ndim:
-        plane = is_class(maps.targets, classes.reshape(-1, *[1] * (maps.targets.ndim - 1)))
-    else:
-        plane = take_class(maps.targets, classes)
-    y, pull_targets = jax.vjp(targets, plane.astype(dtype))
+    inputs = take_class(view.maps.inputs, classes).astype(view.weights.dtype)
+    p, pull_probs = jax.vjp(probs, inputs, view.log_total)
+    y, pull_targets = jax.vjp(targets, _target_plane(view, classes))
     return Planes(p, y, pull_probs, pull_targets)
 
 
@@ -84,9 +100,33 @@ def pull_targets(view: View, gradient: jax.Array) -> tuple[jax.Array]:
     return jax.vjp(partial(_targets, view), view.maps.targets)[1](gradient)
 
 
+def _pooled(view: View) -> jax.Array | None:
+    """Probabilities of the cells of all classes, where they are few enough to be kept.
+
+    A CPU reads the classes that it visits from the pixels. An accelerator is slow at that, one
+    class of one image being scattered over its memory, and reads all of them once.
+    """
+    if math.prod(view.scale.factors) < 4:
+        return None
+    inputs = view.maps.inputs
+
+    def unread(inputs, _):
+        cells = (*view.weights.shape[1:], inputs.shape[-1])
+        return zeros_like_images(inputs, cells).astype(view.weights.dtype)
+
+    return lax.platform_dependent(inputs, view.log_total, cpu=unread, default=partial(_probs, view))
+
+
+def _target_plane(view: View, classes: jax.Array) -> jax.Array:
+    targets, dtype = view.maps.targets, view.weights.dtype
+    if targets.ndim < view.maps.inputs.ndim:
+        return is_class(targets, classes.reshape(-1, *[1] * (targets.ndim - 1))).astype(dtype)
+    return take_class(targets, classes).astype(dtype)
+
+
 def _probs(view: View, inputs: jax.Array, log_total: LogTotal | None) -> jax.Array:
     """Probabilities of the cells ``[B, *cells, K]`` from inputs ``[B, *S, K]``."""
-    maps, _, weights, _, scale = view
+    maps, _, weights, _, scale, _ = view
     probs = inputs.astype(weights.dtype)
     if scale.activation == "sigmoid":
         probs = sigmoid(probs)
@@ -97,7 +137,7 @@ def _probs(view: View, inputs: jax.Array, log_total: LogTotal | None) -> jax.Arr
 
 def _targets(view: View, targets: jax.Array) -> jax.Array:
     """Targets of the cells ``[B, *cells, K]`` from maps ``[B, *S, K]``."""
-    maps, *_, scale = view
+    maps, scale = view.maps, view.scale
     return shift_grid(cell_targets(targets, maps.weights, scale), maps.offset, scale.regions)
 
 

@@ -47,12 +47,12 @@ def precision(request):
 
 @pytest.fixture
 def accelerator(monkeypatch):
-    """Takes every choice between platforms as a platform that is not named would; lists them."""
+    """Takes every choice between platforms as a TPU would; lists them."""
     choices = []
 
-    def choose(*args, default, **_):
-        choices.append(default)
-        return default(*args)
+    def choose(*args, default, tpu=None, **_):
+        choices.append(tpu or default)
+        return choices[-1](*args)
 
     monkeypatch.setattr(jax.lax, "platform_dependent", choose)
     return choices

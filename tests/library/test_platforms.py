@@ -17,6 +17,7 @@ OBJECTIVES = [
     ("labels", None, {"factor": 2}),
     ("targets", "weights", {"factor": 1, "region_stride": 2}),
     ("labels", "weights", {"factor": 1, "activation": "softmax", "region_size": 2}),
+    ("labels", "weights", {"factor": (2, 3), "activation": "softmax", "region_size": 2}),
 ]
 
 
