@@ -19,18 +19,38 @@ from rmi_jax.activations import sigmoid
 DATA = example(2)
 CLASS_WEIGHTS = np.array([0.5, 2.0, 0.0])
 
-# (labels: integer or soft, mask, options)
-OBJECTIVES = [
-    ("labels", None, {"factor": 2, "activation": "sigmoid"}),
-    ("labels", "weights", {"factor": 1, "class_weights": CLASS_WEIGHTS, "bce_weight": 0.3}),
-    ("labels", "mask", {"factor": 2, "activation": "softmax", "class_weights": CLASS_WEIGHTS}),
-    ("labels", None, {"factor": 2, "bce_weight": 1.0, "rmi_weight": 0.7, "zero_floor": False}),
-    ("labels", "mask", {"factor": 2, "ignored": "zero", "activation": "softmax"}),
-    ("labels", "mask", {"factor": (1, 2), "region_size": 2, "anchor": 0.5}),
-    ("targets", None, {"factor": 2, "bce_weight": 0.0}),
-    ("targets", "weights", {"factor": 2, "activation": "softmax", "class_weights": CLASS_WEIGHTS}),
-    ("targets", "mask", {"factor": ((1, 2), 1), "scale_weights": (0.25, 2.0), "region_size": 2}),
-]
+# Name: (labels or soft targets, mask, options).
+OBJECTIVES = {
+    "sigmoid": ("labels", None, {"factor": 2, "activation": "sigmoid"}),
+    "weights": (
+        "labels",
+        "weights",
+        {"factor": 1, "class_weights": CLASS_WEIGHTS, "bce_weight": 0.3},
+    ),
+    "mask": (
+        "labels",
+        "mask",
+        {"factor": 2, "activation": "softmax", "class_weights": CLASS_WEIGHTS},
+    ),
+    "sum": (
+        "labels",
+        None,
+        {"factor": 2, "bce_weight": 1.0, "rmi_weight": 0.7, "zero_floor": False},
+    ),
+    "zero": ("labels", "mask", {"factor": 2, "ignored": "zero", "activation": "softmax"}),
+    "scales": ("labels", "mask", {"factor": (1, 2), "region_size": 2, "anchor": 0.5}),
+    "soft_rmi": ("targets", None, {"factor": 2, "bce_weight": 0.0}),
+    "soft_softmax": (
+        "targets",
+        "weights",
+        {"factor": 2, "activation": "softmax", "class_weights": CLASS_WEIGHTS},
+    ),
+    "soft_scales": (
+        "targets",
+        "mask",
+        {"factor": ((1, 2), 1), "scale_weights": (0.25, 2.0), "region_size": 2},
+    ),
+}
 
 
 LOGITS = DATA.logits.astype("float32")
@@ -45,8 +65,9 @@ DEFAULTS = {
 }
 
 
-@pytest.mark.parametrize(("kind", "mask", "options"), OBJECTIVES)
-def test_objective(kind, mask, options, implementation, x64):
+@pytest.mark.parametrize("case", OBJECTIVES)
+def test_objective(case, implementation, x64):
+    kind, mask, options = OBJECTIVES[case]
     weights = mask and getattr(DATA, mask)
     targets = np.asarray(getattr(DATA, kind))
     if kind == "labels":

@@ -11,32 +11,44 @@ from tolerances import GOLDEN_GRAD, GOLDEN_VALUE, assert_grad, assert_value
 
 import rmi_jax
 
-# (spatial axes, mask, options): each option of the region term at least once for each N that it
-# could treat differently; `conformance/test_values.py` crosses downsampling, masks and dtypes.
-OPTIONS = [
-    (1, "mask", {"factor": 2, "region_size": 4}),
-    (1, "weights", {"factor": 1, "region_size": 5, "dilation": 3}),
-    (1, None, {"factor": 3, "region_size": 2, "downsampling": "max", "region_stride": 2}),
-    (2, None, {"factor": 1, "jitter": 0.02, "zero_floor": False}),
-    (2, "weights", {"factor": 1, "region_size": (2, 3), "dilation": (3, 1)}),
-    (2, "mask", {"factor": 1, "region_size": 4, "region_stride": 2}),
-    (2, None, {"factor": 1, "dilation": 2, "region_stride": (1, 3)}),
-    (2, "weights", {"factor": 3, "region_size": 2}),
-    (2, "mask", {"factor": ((1, 2),)}),
-    (2, None, {"factor": 4, "region_size": 2}),
-    (2, None, {"factor": 3, "region_size": 2, "downsampling": "interpolate"}),
-    (2, "weights", {"factor": 2, "ignored": "zero"}),
-    (2, "mask", {"factor": 3, "region_size": 2, "ignored": "zero", "downsampling": "max"}),
-    (2, "mask", {"factor": 2, "ignored": "zero", "downsampling": "interpolate"}),
-    (3, "mask", {"factor": 1, "region_size": (1, 2, 3)}),
-    (3, "weights", {"factor": ((1, 2, 2),), "region_size": 2}),
-    (3, "weights", {"factor": 2, "region_size": 2, "ignored": "zero"}),
-    (3, None, {"factor": 1, "region_size": 3}),
-    (1, None, {"factor": 1, "anchor": 0.3, "ignored": "zero"}),
-    (2, "weights", {"factor": 2, "anchor": 1.0, "region_stride": 2}),
-    (2, "mask", {"factor": 1, "anchor": 0.01, "zero_floor": False}),
-    (3, "weights", {"factor": 1, "anchor": 5.0, "region_size": 2, "dilation": 2}),
-]
+# Name: (spatial axes, mask, options). Each option of the region term at least once for each N that
+# it could treat differently; `conformance/test_values.py` crosses downsampling, masks and dtypes.
+OPTIONS = {
+    "signal_cells": (1, "mask", {"factor": 2, "region_size": 4}),
+    "signal": (1, "weights", {"factor": 1, "region_size": 5, "dilation": 3}),
+    "signal_max_stride": (
+        1,
+        None,
+        {"factor": 3, "region_size": 2, "downsampling": "max", "region_stride": 2},
+    ),
+    "raw": (2, None, {"factor": 1, "jitter": 0.02, "zero_floor": False}),
+    "uneven_region": (2, "weights", {"factor": 1, "region_size": (2, 3), "dilation": (3, 1)}),
+    "thinned": (2, "mask", {"factor": 1, "region_size": 4, "region_stride": 2}),
+    "uneven_stride": (2, None, {"factor": 1, "dilation": 2, "region_stride": (1, 3)}),
+    "cells": (2, "weights", {"factor": 3, "region_size": 2}),
+    "uneven_cells": (2, "mask", {"factor": ((1, 2),)}),
+    "large_cells": (2, None, {"factor": 4, "region_size": 2}),
+    "interpolate": (2, None, {"factor": 3, "region_size": 2, "downsampling": "interpolate"}),
+    "zero": (2, "weights", {"factor": 2, "ignored": "zero"}),
+    "zero_max": (
+        2,
+        "mask",
+        {"factor": 3, "region_size": 2, "ignored": "zero", "downsampling": "max"},
+    ),
+    "zero_interpolate": (
+        2,
+        "mask",
+        {"factor": 2, "ignored": "zero", "downsampling": "interpolate"},
+    ),
+    "volume": (3, "mask", {"factor": 1, "region_size": (1, 2, 3)}),
+    "volume_uneven_cells": (3, "weights", {"factor": ((1, 2, 2),), "region_size": 2}),
+    "volume_zero": (3, "weights", {"factor": 2, "region_size": 2, "ignored": "zero"}),
+    "volume_region": (3, None, {"factor": 1, "region_size": 3}),
+    "anchor": (1, None, {"factor": 1, "anchor": 0.3, "ignored": "zero"}),
+    "anchor_thinned": (2, "weights", {"factor": 2, "anchor": 1.0, "region_stride": 2}),
+    "anchor_raw": (2, "mask", {"factor": 1, "anchor": 0.01, "zero_floor": False}),
+    "volume_anchor": (3, "weights", {"factor": 1, "anchor": 5.0, "region_size": 2, "dilation": 2}),
+}
 
 
 def _per_axis_factor(options):
@@ -54,8 +66,9 @@ def test_the_oracle_reproduces_the_authors_code(case):
     assert_grad(actual_grad, grad, "float64", GOLDEN_GRAD)
 
 
-@pytest.mark.parametrize(("ndim", "mask", "options"), OPTIONS[::4])
-def test_the_gradients_of_the_oracle_are_finite_differences(ndim, mask, options):
+@pytest.mark.parametrize("case", list(OPTIONS)[::4])
+def test_the_gradients_of_the_oracle_are_finite_differences(case):
+    ndim, mask, options = OPTIONS[case]
     data = example(ndim)
     weights = mask and getattr(data, mask)
     options = _per_axis_factor(options)
@@ -73,9 +86,10 @@ def test_the_gradients_of_the_oracle_are_finite_differences(ndim, mask, options)
     np.testing.assert_allclose((ends[0] - ends[1]) / (2 * step), slope, rtol=1e-5)
 
 
-@pytest.mark.parametrize(("ndim", "mask", "options"), OPTIONS)
+@pytest.mark.parametrize("case", OPTIONS)
 @both_implementations
-def test_every_option_of_the_region_term(ndim, mask, options, implementation, x64):
+def test_every_option_of_the_region_term(case, implementation, x64):
+    ndim, mask, options = OPTIONS[case]
     data = example(ndim)
     weights = mask and getattr(data, mask)
     expected = oracle.region_loss(data.probs, data.targets, weights, **_per_axis_factor(options))
@@ -93,9 +107,10 @@ def test_every_option_of_the_region_term(ndim, mask, options, implementation, x6
     assert_grad(targets_grad, expected.targets_grad, "float64")
 
 
-@pytest.mark.parametrize(("ndim", "mask", "options"), OPTIONS[::5])
+@pytest.mark.parametrize("case", list(OPTIONS)[::5])
 @both_implementations
-def test_mutual_information(ndim, mask, options, implementation, x64):
+def test_mutual_information(case, implementation, x64):
+    ndim, mask, options = OPTIONS[case]
     data = example(ndim)
     targets = np.array(data.targets)
     targets[1, ..., 2] = 1  # constant: nothing to know
