@@ -45,11 +45,11 @@ def library(names):
 
 # What depends on versions and number types; the rest of the suite runs once.
 CORE = library("golden transforms export import schedules sharding spatial_sharding validation")
-LONG = library("filtered_truths golden")
+LONG = library("filtered_truths golden properties")
 WEEKLY = [
     "tests/library/conformance",
     "tests/project/test_mutations.py",
-    *library("engine export identities long_run losses properties sharding spatial_sharding"),
+    *library("anchor engine export identities long_run losses sharding spatial_sharding"),
 ]
 
 
