@@ -20,8 +20,8 @@ VERSION = tuple(int(part) for part in jax.__version__.split(".")[:2])
 MODES = ("Auto", "Explicit", "shard_map") if VERSION >= (0, 10) else ("Auto", "shard_map")
 # One set of options for each number of devices: compiling is what takes the time here.
 OPTIONS = {
-    4: {"factor": 1},
-    8: {"factor": (1, 2), "region_size": 2, "ignored": "zero", "anchor": 0.3},
+    4: {"factor": (1, 2)},
+    8: {"factor": 2, "region_size": 2, "ignored": "zero", "anchor": 0.3},
 }
 DEVICES = [pytest.param(4, marks=pytest.mark.slow), 8]
 SHAPE = (8, 13, 12, 3)
