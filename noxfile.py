@@ -20,6 +20,7 @@ nox.options.sessions = [
     *("package", "lint", "types", "docs", "torch", "strict", "x64", "long", "examples"),
     *("newest", "floors", "colab", "notebook"),
 ]
+nox.options.default_venv_backend = "venv"
 nox.options.stop_on_first_error = True
 nox.options.error_on_missing_interpreters = False  # skipped, with a message
 
@@ -163,14 +164,14 @@ def core_tests(session):
     session.run("pytest", "-m", "examples", *examples)
 
 
-@nox.session(python="3.13", venv_backend="venv")
+@nox.session(python="3.13")
 def newest(session):
     """Core tests on the newest versions."""
     install_wheel(session, "--upgrade")
     core_tests(session)
 
 
-@nox.session(python="3.11", venv_backend="venv")
+@nox.session(python="3.11")
 def floors(session):
     """Core tests on the oldest versions that are supported."""
     install_wheel(session, *constraints(session))
@@ -178,7 +179,7 @@ def floors(session):
 
 
 # Not all of the floors install on Python 3.13.
-@nox.session(python="3.13", venv_backend="venv")
+@nox.session(python="3.13")
 def colab(session):
     """The notebook, and tests with 64-bit types, on Python 3.13 with the floors of JAX and Flax."""
     install_wheel(session, *constraints(session, ("jax", "jaxlib", "flax")))
