@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracle
 import pytest
-from compiling import both_implementations, enable_x64, quick_jit
+from compiling import IMPLEMENTATIONS, both_implementations, enable_x64, quick_jit
 from inputs import example
 from region_rows import ROWS, Row
 from tolerances import assert_grad, assert_value
@@ -31,14 +31,19 @@ REFERENCE = (
 )
 
 
-def cases():
-    for name in ROWS:
-        yield pytest.param("streaming", name, id=f"streaming-{name}")
-        marks = () if name in REFERENCE else pytest.mark.slow
-        yield pytest.param("patches", name, id=f"patches-{name}", marks=marks)
+CASES = [
+    pytest.param(
+        implementation,
+        name,
+        id=f"{implementation}-{name}",
+        marks=pytest.mark.slow if implementation == "patches" and name not in REFERENCE else (),
+    )
+    for name in ROWS
+    for implementation in IMPLEMENTATIONS
+]
 
 
-@pytest.mark.parametrize(("implementation", "name"), cases())
+@pytest.mark.parametrize(("implementation", "name"), CASES)
 def test_region_term(implementation, name):
     check_region_term(implementation, ROWS[name], quick_jit)
 
