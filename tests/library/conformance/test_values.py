@@ -30,7 +30,6 @@ REFERENCE = (
     "anchor",
 )
 
-
 CASES = [
     pytest.param(
         implementation,
