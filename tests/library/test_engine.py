@@ -276,8 +276,15 @@ def test_finite_for_every_finite_logit(activation):
             assert np.isfinite(grad).all(), name
 
 
-@pytest.mark.parametrize("factor", [1, 4])
-@pytest.mark.parametrize("activation", ["sigmoid", "softmax"])
+@pytest.mark.parametrize(
+    ("activation", "factor"),
+    [
+        ("softmax", 1),
+        ("sigmoid", 4),
+        pytest.param("sigmoid", 1, marks=pytest.mark.slow),
+        pytest.param("softmax", 4, marks=pytest.mark.slow),
+    ],
+)
 def test_bfloat16_gives_the_result_of_the_rounded_logits(activation, factor):
     @jax.jit
     @jax.value_and_grad
