@@ -56,7 +56,7 @@ def _traced_for_cpus():
     if jax.lax.platform_dependent is not _platform_dependent:  # a test has its own
         yield
         return
-    jax.lax.platform_dependent = lambda *args, cpu, **_: cpu(*args)
+    jax.lax.platform_dependent = lambda *args, default, cpu=None, **_: (cpu or default)(*args)
     try:
         yield
     finally:
