@@ -15,6 +15,8 @@ from scipy import stats
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
+pytestmark = pytest.mark.examples
+
 
 @pytest.fixture
 def study(monkeypatch):

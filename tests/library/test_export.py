@@ -10,9 +10,15 @@ from jax import export
 import rmi_jax
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("platform", ["tpu", "cuda"])
-@pytest.mark.parametrize("ndim", [2, 3])
+@pytest.mark.parametrize(
+    ("ndim", "platform", "dtype"),
+    [
+        (2, "tpu", "bfloat16"),
+        (2, "cuda", "float32"),
+        (3, "tpu", "float32"),
+        (3, "cuda", "bfloat16"),
+    ],
+)
 def test_loss_and_gradient_lower(ndim, platform, dtype, implementation):
     def loss_fn(logits, labels, where, anchor):
         return rmi_jax.rmi_loss(

@@ -146,7 +146,7 @@ def test_every_seed_has_rows(flips):
 # --- Values
 
 
-@rows(4, 12)
+@rows(2, 12)
 def test_loss_and_gradient_are_finite(row, search, request):
     # The long run compiles as users do.
     slow = request.node.get_closest_marker("slow")
@@ -162,7 +162,7 @@ def test_loss_and_gradient_are_finite(row, search, request):
     search(check, drawn)
 
 
-@rows(2, 4)
+@rows(1, 4)
 def test_the_rmi_term_is_never_negative(row, search):
     options = geometry(row)
 
@@ -276,7 +276,8 @@ def transposed_options(row):
     return {**changes, "factor": [transposed(f) for f in row.scales]}
 
 
-@rows(1, 1, flips=True, dtype=("float64",), ndim=(2, 3), downsampling=("avg", "max"))
+# The whole loss, below, has the quick row.
+@rows(0, 1, flips=True, dtype=("float64",), ndim=(2, 3), downsampling=("avg", "max"))
 def test_flips_transposes_and_permutations_commute(row, search):
     plain = region_terms(**geometry(row))
     other = region_terms(**{**geometry(row), **transposed_options(row)})

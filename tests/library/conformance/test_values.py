@@ -1,4 +1,4 @@
-"""One contract: implementations x axes x downsampling x mask x dtype x anchor, against the oracle.
+"""One contract: what every implementation computes, against the oracle.
 
 Statistics are float32 for every input narrower than float64, so the expected numbers are those of
 the rounded inputs.
@@ -11,38 +11,84 @@ import jax.numpy as jnp
 import numpy as np
 import oracle
 import pytest
-from compiling import both_implementations, quick_jit
+from compiling import IMPLEMENTATIONS, both_implementations, enable_x64, quick_jit
 from inputs import example
+from region_rows import ROWS, Row
 from tolerances import assert_grad, assert_value
 
 import rmi_jax
 
-REGION_SIZE = {1: 3, 2: 3, 3: 2}
-AXES = {
-    "ndim": (1, 2, 3),
-    "downsampling": ("avg", "max", "interpolate"),
-    "factor": (1, 2),
-    "mask": (None, "mask", "weights"),
-    "dtype": ("float32", "bfloat16", "float16", "float64"),
-    "anchor": (0.0, 0.3),
-}
-# Every pair of entries of any two axes that can meet does so in one of these; the product, but for
-# the dtypes that take the same path as another, is among the long tests.
-TABLE = [
-    (1, "avg", 1, "mask", "float64", 0.3),
-    (1, "avg", 1, "weights", "bfloat16", 0.0),
-    (1, "interpolate", 2, None, "float64", 0.3),
-    (1, "interpolate", 2, "mask", "float16", 0.0),
-    (1, "max", 2, None, "float32", 0.3),
-    (2, "avg", 1, None, "float16", 0.0),
-    (2, "interpolate", 2, "weights", "float32", 0.0),
-    (2, "max", 2, "mask", "bfloat16", 0.3),
-    (2, "max", 2, "weights", "float64", 0.0),
-    (3, "avg", 1, "mask", "float32", 0.3),
-    (3, "avg", 2, None, "float64", 0.0),
-    (3, "interpolate", 2, None, "bfloat16", 0.0),
-    (3, "max", 2, "weights", "float16", 0.3),
+# Of the reference the quick run has a row of each option; the others are among the long tests.
+REFERENCE = (
+    "signal",
+    "signal_max_stride",
+    "raw",
+    "thinned",
+    "interpolate",
+    "zero",
+    "volume",
+    "anchor",
+)
+
+CASES = [
+    pytest.param(
+        implementation,
+        name,
+        id=f"{implementation}-{name}",
+        marks=pytest.mark.slow if implementation == "patches" and name not in REFERENCE else (),
+    )
+    for name in ROWS
+    for implementation in IMPLEMENTATIONS
 ]
+
+
+@pytest.mark.parametrize(("implementation", "name"), CASES)
+def test_region_term(implementation, name):
+    check_region_term(implementation, ROWS[name], quick_jit)
+
+
+# The product of all that the rows pair, but for the dtypes that take the same path as another.
+PRODUCT = itertools.product(
+    (1, 2, 3),
+    (("avg", 1), ("avg", 2), ("max", 2), ("interpolate", 2)),
+    (None, "mask", "weights"),
+    ("float32", "bfloat16"),
+)
+# An anchor in half of them: of any two that follow each other in one dtype, in one.
+ANCHORS = (0.0, 0.3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("ndim", "cells", "mask", "dtype", "anchor"),
+    [(*row, ANCHORS[(i + i // 2) % 2]) for i, row in enumerate(PRODUCT)],
+)
+@both_implementations
+def test_region_term_everywhere(ndim, cells, mask, dtype, anchor, implementation):
+    downsampling, factor = cells
+    options = {"downsampling": downsampling, "factor": factor, "anchor": anchor}
+    options["region_size"] = 2 if ndim == 3 else 3
+    check_region_term(implementation, Row(ndim, mask, options, dtype), jax.jit)
+
+
+def check_region_term(implementation, row, jit):
+    arrays, expected = problem(row)
+    with enable_x64(row.dtype == "float64"):
+        check(jit(gradient(implementation, row.options))(*arrays), expected, row.dtype)
+
+
+@pytest.mark.slow  # test_transforms.py has vmap and remat, one by one, in the quick run
+@pytest.mark.parametrize("name", list(ROWS)[::2])
+@both_implementations
+def test_region_term_in_vmap_of_remat(name, implementation):
+    row = ROWS[name]
+    many, expected = zip(*(problem(row, seed) for seed in range(2)), strict=True)
+    in_axes = (0, 0, None if row.mask is None else 0)
+    with enable_x64(row.dtype == "float64"):
+        run = jax.vmap(gradient(implementation, row.options, jax.checkpoint), in_axes)
+        together = quick_jit(run)(*jax.tree.map(lambda *arrays: np.stack(arrays), *many))
+    for i, one in enumerate(expected):
+        check(jax.tree.map(lambda array, i=i: array[i], together), one, row.dtype)
 
 
 def rounded(array, dtype):
@@ -51,68 +97,15 @@ def rounded(array, dtype):
     return narrow, narrow.astype(np.float64)
 
 
-@pytest.mark.parametrize(tuple(AXES), TABLE)
-@both_implementations
-def test_region_term(ndim, downsampling, factor, mask, dtype, anchor, implementation, precision):
-    check_region_term(ndim, downsampling, factor, mask, dtype, anchor, implementation, quick_jit)
-
-
-PRODUCT = [
-    (ndim, downsampling, factor, mask, dtype)
-    for ndim, downsampling, factor, mask, dtype in itertools.product(*list(AXES.values())[:-1])
-    if (factor > 1 or downsampling == "avg") and dtype in ("float32", "bfloat16")
-]
-# An anchor in half of them: of any two that follow each other in one dtype, in one.
-PRODUCT = [(*row, AXES["anchor"][(i + i // 2) % 2]) for i, row in enumerate(PRODUCT)]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(tuple(AXES), [row for row in PRODUCT if row not in TABLE])
-@both_implementations
-def test_region_term_everywhere(ndim, downsampling, factor, mask, dtype, anchor, implementation):
-    check_region_term(ndim, downsampling, factor, mask, dtype, anchor, implementation, jax.jit)
-
-
-def check_region_term(ndim, downsampling, factor, mask, dtype, anchor, implementation, jit):
-    options = options_of(ndim, downsampling, factor, anchor)
-    arrays, expected = problem(ndim, mask, dtype, options)
-    run = jit(gradient(implementation, options))
-    check(run(*arrays), expected, dtype)
-
-
-@pytest.mark.slow  # test_transforms.py has vmap and remat, one by one, in the quick run
-@pytest.mark.parametrize(tuple(AXES), TABLE)
-@both_implementations
-def test_region_term_in_vmap_of_remat(
-    ndim, downsampling, factor, mask, dtype, anchor, implementation, precision
-):
-    options = options_of(ndim, downsampling, factor, anchor)
-    many, expected = zip(
-        *(problem(ndim, mask, dtype, options, seed) for seed in range(2)), strict=True
-    )
-    in_axes = (0, 0, None if mask is None else 0)
-    run = quick_jit(jax.vmap(gradient(implementation, options, jax.checkpoint), in_axes))
-    together = run(*jax.tree.map(lambda *arrays: np.stack(arrays), *many))
-    for i, one in enumerate(expected):
-        check(jax.tree.map(lambda array, i=i: array[i], together), one, dtype)
-
-
-def options_of(ndim, downsampling, factor, anchor):
-    return {
-        "factor": factor,
-        "downsampling": downsampling,
-        "region_size": REGION_SIZE[ndim],
-        "anchor": anchor,
-    }
-
-
-def problem(ndim, mask, dtype, options, seed=0):
-    """Probabilities, targets and weights in `dtype`, and what the oracle says of them."""
-    data = example(ndim, seed=seed)
-    probs, wide_probs = rounded(data.probs, dtype)
-    targets, wide_targets = rounded(data.targets, dtype)
-    weights = mask and getattr(data, mask).astype("bool" if mask == "mask" else "float32")
-    expected = oracle.region_loss(wide_probs, wide_targets, weights, **options)
+def problem(row, seed=0):
+    """Probabilities, targets and weights in the row's dtype, and what the oracle says of them."""
+    data = example(row.ndim, seed=seed)
+    probs, wide_probs = rounded(data.probs, row.dtype)
+    targets, wide_targets = rounded(data.targets, row.dtype)
+    weights = row.mask and getattr(data, row.mask)
+    if row.mask == "weights":
+        weights = weights.astype("float32")
+    expected = oracle.region_loss(wide_probs, wide_targets, weights, **row.per_axis_factor())
     return (probs, targets, weights), expected
 
 
@@ -133,3 +126,62 @@ def check(actual, expected, dtype):
     assert_value(values, expected.loss, dtype)
     assert_grad(probs_grad, expected.probs_grad, dtype)
     assert_grad(targets_grad, expected.targets_grad, dtype)
+
+
+@pytest.mark.parametrize(
+    "name", ["signal_cells", "thinned", "interpolate", "volume_uneven_cells", "anchor_raw"]
+)
+@both_implementations
+def test_mutual_information(name, implementation, x64):
+    row = ROWS[name]
+    data = example(row.ndim)
+    targets = np.array(data.targets)
+    targets[1, ..., 2] = 1  # constant: nothing to know
+    weights = row.mask and getattr(data, row.mask)
+    expected = oracle.region_loss(data.probs, targets, weights, **row.per_axis_factor())
+    options = {k: v for k, v in row.options.items() if k not in ("zero_floor", "anchor")}
+
+    @quick_jit
+    def information(probs, targets):
+        return [
+            rmi_jax.region_mutual_information(
+                probs,
+                targets,
+                where=weights,
+                normalize=normalize,
+                implementation=implementation,
+                **options,
+            )
+            for normalize in (False, True)
+        ]
+
+    plain, normalized = information(data.probs, targets)
+    assert_value(plain, expected.information, "float64")
+    assert_value(normalized, expected.normalized, "float64")
+    if options.get("ignored") != "zero":
+        assert plain[1, 2] == normalized[1, 2] == 0
+
+
+@both_implementations
+def test_a_region_key_shifts_the_grid_of_positions(implementation, x64):
+    data = example(2)
+    options = {"factor": 1, "region_size": 2, "region_stride": 3}
+    shifted = {
+        (i, j): oracle.region_loss(data.probs[:, i:, j:], data.targets[:, i:, j:], **options).loss
+        for i in range(3)
+        for j in range(3)
+    }
+
+    @quick_jit
+    def loss(key):
+        return rmi_jax.region_information_loss(
+            data.probs, data.targets, region_key=key, implementation=implementation, **options
+        )
+
+    seen = set()
+    for seed in range(30):
+        actual = loss(jax.random.key(seed))
+        offset = min(shifted, key=lambda offset: np.abs(shifted[offset] - actual).max())
+        assert_value(actual, shifted[offset], "float64")
+        seen.add(offset)
+    assert len(seen) > 6
