@@ -380,3 +380,15 @@ def test_a_class_alone_and_masks_without_labels_are_refused(root):
     (root / "classes.toml").write_text("ignored = 255\n[classes]\nroad = 0")
     with pytest.raises(BadData, match=r"of 2 to 255 names.*such as the background"):
         loop.run(options)
+
+
+def test_large_pictures_need_leave_in_training_as_well(root):
+    pixels = miniature.SIZE[0] * miniature.SIZE[1]
+
+    def check(limit):
+        options = options_for(root, max_pixels=limit)
+        preflight.check_data(options, {"train": preflight.opened(options, "train")})
+
+    with pytest.raises(BadData, match=rf"more than {pixels - 1}\. --max-pixels sets the limit"):
+        check(pixels - 1)
+    check(pixels)

@@ -315,7 +315,7 @@ def test_one_channel_trains_to_the_right_sign(implementation):
         loss, grads = jax.value_and_grad(loss_fn)(params)
         return loss, grads, optax.apply_updates(params, jax.tree.map(lambda g: -0.5 * g, grads))
 
-    params = {"w": jnp.zeros((3, 1)), "b": jnp.zeros(1)}
+    params = {"w": jnp.zeros((3, 1)), "b": jnp.zeros((1, 1, 1, 1))}
     _, grads, _ = step(params, jnp.float32(0))
     assert all(np.all(np.asarray(grad) == 0) for grad in grads.values())
     for i in range(80):

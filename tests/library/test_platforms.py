@@ -28,7 +28,7 @@ def loss_and_grad(kind, mask, options, logits=LOGITS):
     def loss_fn(logits):
         where = mask and getattr(DATA, mask)
         terms = loss(logits, targets, where=where, reduction="none", **options)
-        return jnp.sum(terms * jnp.arange(1, 3)), terms
+        return jnp.sum(terms * jnp.arange(1, 3, dtype=terms.dtype)), terms
 
     (_, value), grad = quick_jit(jax.value_and_grad(loss_fn, has_aux=True))(logits)
     return value, grad

@@ -103,6 +103,16 @@ def test_other_numbers_of_axes_trace_in_all_modes(ndim, implementation):
         )
 
 
+def differentiated(name):
+    """The sum of what a public function returns and the gradients by its real arrays."""
+
+    def run(arrays):
+        real = {k: v for k, v in arrays.items() if jnp.issubdtype(v.dtype, jnp.floating)}
+        return jax.value_and_grad(lambda r: jnp.sum(call(name, arrays | r)).astype("float32"))(real)
+
+    return run
+
+
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_every_function_traces_in_all_modes(name):
     arrays = jax.tree.map(jnp.asarray, FUNCTIONS[name][0])
@@ -142,11 +152,28 @@ def test_losses_run_in_all_modes(kind, dtype, options):
         assert np.all(np.isfinite(np.asarray(leaf, np.float32)))
 
 
-def test_nothing_leaks_from_a_trace():
-    run, traced = objective("labels", "streaming", {"where": WEIGHTS, "class_weights": (1, 2)})
-    arrays = arguments("labels", "float32", traced)
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_function_runs_in_all_modes(name):
+    """The program stops at NaNs, and nothing moves between host and device."""
+    arrays = jax.tree.map(jnp.asarray, FUNCTIONS[name][0])
+    run = quick_jit(differentiated(name))
+    with strict():
+        found = run(arrays)
+    for leaf in jax.tree.leaves(found):
+        assert np.all(np.isfinite(leaf))
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_no_step_of_any_function_is_undefined(name):
+    """Not compiled, every operation is looked at and not only what the program returns."""
+    with jax.debug_nans(True):
+        call(name, FUNCTIONS[name][0])
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_nothing_leaks_from_a_trace(name):
     with jax.checking_leaks():
-        jax.eval_shape(run, *arrays)
+        jax.eval_shape(differentiated(name), jax.tree.map(jnp.asarray, FUNCTIONS[name][0]))
 
 
 # The third class is neither true nor predicted.
