@@ -4,7 +4,8 @@
     nox -s lint types
 
 Most sessions run in the environment that nox runs in, which has the extras test, torch, dev and
-docs. `newest`, `floors` and `colab` make clean ones, with the wheel that `package` builds.
+docs. `newest`, `floors` and `colab` make clean ones, with the wheel that `package` builds;
+`accelerators` and `integrations` ones with packages that nothing else needs.
 """
 
 import os
@@ -18,7 +19,7 @@ import nox
 
 nox.options.sessions = [
     *("package", "lint", "types", "docs", "torch", "strict", "x64", "long", "examples"),
-    *("newest", "floors", "colab", "notebook"),
+    *("accelerators", "newest", "floors", "colab", "notebook"),
 ]
 nox.options.default_venv_backend = "venv"
 nox.options.stop_on_first_error = True
@@ -129,6 +130,22 @@ def examples(session):
     with tempfile.TemporaryDirectory() as programs:
         env = {"JAX_COMPILATION_CACHE_DIR": programs}
         session.run("pytest", *ON_ALL_CORES, "-m", "examples", env=env)
+
+
+@nox.session(python="3.11")
+def accelerators(session):
+    """Programs compiled for TPUs and GPUs without one."""
+    session.install("--quiet", "--editable", ".[test,accelerators]")
+    session.run("pytest", "-m", "accelerators", "tests/library/test_accelerators.py")
+
+
+@nox.session(python="3.11")
+def integrations(session):
+    """The recipes of docs/integrations.md, on the packages themselves."""
+    session.install("--quiet", "--editable", ".[integrations]")
+    # Which ask for packages that no recipe needs.
+    session.install("--quiet", "--no-deps", "keras-hub", "kauldron")
+    session.run("pytest", "-m", "integrations", "tests/project/test_integrations.py")
 
 
 def install_wheel(session, *options):

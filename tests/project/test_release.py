@@ -80,6 +80,7 @@ def test_the_script_and_the_workflow_run_the_same_sessions():
     apart = {
         "readme",
         "weekly",
+        "integrations",
         *" ".join(workflow["checks"]["strategy"]["matrix"]["sessions"]).split(),
     }
     script = (ROOT / ".ci" / "run").read_text()
