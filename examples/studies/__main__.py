@@ -7,7 +7,7 @@ import tyro
 from studies import campaign, contestants, data, rare, records, report, trainer
 
 RESULTS = Path(__file__).parent / "results"
-STEPS = {"isbi": 1200, "drive": 1200, "water": 1200, "camvid": 10000, "land-cover": 1200,
+STEPS = {"isbi": 3000, "drive": 3000, "water": 3000, "camvid": 10000, "land-cover": 3000,
          "brain": 600}  # fmt: skip
 
 
@@ -33,7 +33,7 @@ def main(
         losses: names or groups of `contestants.py`, as first, second or doses.
         seeds: for the weights and the batches, the same for each loss.
         rates: learning rates to choose from, on the validation part with seed 0.
-        steps: of each run; by default 1200, 10000 on CamVid and 600 on brain slices.
+        steps: of each run; by default 3000, 10000 on CamVid and 600 on brain slices.
         widths: of the U-Net, one a level.
         fold: which parts of isbi are for testing, 0 to 2.
         foreground: keep vessels or lakes only up to this share of the pixels (drive and water).
