@@ -89,10 +89,12 @@ def main(
             bad.append(f"{file}: needs more memory than there is")
             continue
         mask_file.parent.mkdir(parents=True, exist_ok=True)
-        writing.write(mask_file, encoded(draw.palette_png(labels, colours), "png"), source=source)
+        writing.write_whole(
+            mask_file, encoded(draw.palette_png(labels, colours), "png"), source=source
+        )
         overlay = Image.fromarray(draw.overlay(image, labels, colours))
         overlay.thumbnail((LONGEST, LONGEST))
-        writing.write(overlay_file, encoded(overlay, "jpeg"), source=source)
+        writing.write_whole(overlay_file, encoded(overlay, "jpeg"), source=source)
     made = len(named) - len(bad)
     print(f"{made} masks and overlays in {output}{f', {done} of them from before' if done else ''}")
     if bad:

@@ -11,9 +11,10 @@ from typing import Any, Literal
 import tyro
 import yaml
 
-from segmentation import checkpoints, images, ranges, writing
+from segmentation import checkpoints, images, ranges
 from segmentation.layouts import LayoutName, Split
 from segmentation.models import BackboneName, ModelName
+from segmentation.writing import write_whole
 
 
 @dataclass(frozen=True)
@@ -222,7 +223,7 @@ def settle(config: Config, folder: Path) -> None:
     if file.exists() and checkpoints.steps(saved) and checkpoints.record(saved) is None:
         refuse_others(read(file), config, folder)
     if not file.exists() or file.read_bytes() != text.encode():
-        writing.write(file, text)
+        write_whole(file, text)
 
 
 def refuse_others(before: dict[str, Any], config: Config, folder: Path) -> None:

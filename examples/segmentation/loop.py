@@ -161,7 +161,7 @@ def assess(
 def describe(dataset: Dataset, folder: Path) -> None:
     """What predict.py needs to know beside the options."""
     text = {"classes": list(dataset.classes), "colours": dataset.colours.tolist()}
-    writing.write(folder / "classes.json", json.dumps(text, indent=1))
+    writing.write_whole(folder / "classes.json", json.dumps(text, indent=1))
 
 
 def left(folder: Path) -> str:

@@ -51,7 +51,7 @@ def write(
         f"<h2>Options</h2><pre>{html.escape(to_yaml(config))}</pre>",
     ]
     head = f"<meta charset='utf-8'><title>{title}</title><style>{STYLE}</style>"
-    writing.write(file, f"<!doctype html><html lang='en'>{head}{''.join(sections)}</html>")
+    writing.write_whole(file, f"<!doctype html><html lang='en'>{head}{''.join(sections)}</html>")
 
 
 def shares() -> list[str]:

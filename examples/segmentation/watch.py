@@ -43,7 +43,7 @@ class Watch:
         )
         if hosts.is_first():
             # A run that goes on from a checkpoint repeats the steps after it: drop their records.
-            writing.write(self.history, "".join(map(line, self.records)))
+            writing.write_whole(self.history, "".join(map(line, self.records)))
             self.board = Board(folder / "tensorboard", step + 1)
         if damaged:
             self.say(f"{self.history}: left out what is no record: line {damaged}")

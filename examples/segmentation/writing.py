@@ -21,7 +21,7 @@ class ForeignFile(BadData):
     """In the way is a file that the program did not write. The message names it."""
 
 
-def write(file: Path, content: str | bytes, *, source: str = "-") -> None:
+def write_whole(file: Path, content: str | bytes, *, source: str = "-") -> None:
     """All of the file or nothing, should the process be killed meanwhile.
 
     Args:

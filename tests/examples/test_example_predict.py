@@ -145,7 +145,7 @@ def test_one_bad_picture_does_not_end_the_others(start, tmp_path, capsys):
 def test_a_stopped_start_goes_on(start, tmp_path, monkeypatch):
     for number in range(3):
         save(tmp_path / f"in/{number}.png", height=8 + number)
-    write = writing.write
+    write = writing.write_whole
 
     def killed(file, *arguments, **options):
         if file.name == "1_overlay.jpg":
@@ -153,7 +153,7 @@ def test_a_stopped_start_goes_on(start, tmp_path, monkeypatch):
         write(file, *arguments, **options)
 
     with monkeypatch.context() as patched:
-        patched.setattr(writing, "write", killed)
+        patched.setattr(writing, "write_whole", killed)
         with pytest.raises(KeyboardInterrupt):
             start(tmp_path / "in")
     assert start(tmp_path / "in") == [(9, 12), (10, 12)]

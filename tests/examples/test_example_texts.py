@@ -75,7 +75,7 @@ sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "examples")!r}]
 from pathlib import Path
 from segmentation import folder, writing
 name = folder.read_table(Path({str(file)!r}))[0][1]
-writing.write(Path({str(tmp_path / "written")!r}), name)
+writing.write_whole(Path({str(tmp_path / "written")!r}), name)
 writing.append(Path({str(tmp_path / "log")!r}), name)
 """
     plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "JAX_PLATFORMS": "cpu"}
