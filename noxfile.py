@@ -100,7 +100,10 @@ def torch(session):
 def strict(session):
     """Strict promotion of ranks and types."""
     flags = {"JAX_NUMPY_RANK_PROMOTION": "raise", "JAX_NUMPY_DTYPE_PROMOTION": "strict"}
-    files = [*library("losses metrics"), "tests/library/conformance/test_values.py"]
+    files = [
+        *library("losses metrics spatial_sharding"),
+        "tests/library/conformance/test_values.py",
+    ]
     session.run("pytest", *ON_ALL_CORES, *files, env=flags)
 
 

@@ -45,7 +45,7 @@ def spread(p: jax.Array, y: jax.Array, weights: jax.Array) -> Spread:
 
 def combined(parts: Spread, weights: jax.Array, halo: Halo) -> Spread:
     """Spread of whole planes from those of the parts that devices hold."""
-    weight = jnp.sum(weights, axis=tuple(range(1, weights.ndim)))
+    weight = jnp.sum(weights, axis=tuple(range(1, weights.ndim)))[None]  # one row for all slots
     total = summed(weight, halo)
     share = weight / jnp.where(total > 0, total, 1)
     mean_p, mean_y = summed((share * parts.mean_p, share * parts.mean_y), halo)
