@@ -55,6 +55,11 @@ class Scale(NamedTuple):
     regions: Regions
     halo: Halo | None = None
 
+    @property
+    def is_coarse(self) -> bool:
+        """Whether a cell has 4 pixels or more, so that memory holds the cells of all classes."""
+        return math.prod(self.factors) >= 4
+
 
 class Maps(NamedTuple):
     """The arrays that the statistics are taken of."""

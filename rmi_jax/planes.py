@@ -1,6 +1,5 @@
 """The cells of one class per image: read from the maps, and gradients written back to them."""
 
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -106,7 +105,7 @@ def _pooled(view: View) -> jax.Array | None:
     A CPU reads the classes that it visits from the pixels. An accelerator is slow at that, one
     class of one image being scattered over its memory, and reads all of them once.
     """
-    if math.prod(view.scale.factors) < 4:
+    if not view.scale.is_coarse:
         return None
     inputs = view.maps.inputs
 

@@ -6,7 +6,6 @@ read as a plane (`planes`); its region statistics are summed in strips (`strips`
 to the same regions again.
 """
 
-import math
 from typing import Any
 
 import jax
@@ -86,7 +85,7 @@ def _keeps_cells(scales: tuple[Scale, ...]) -> bool:
     arrays at a time.
     """
     scale, *others = scales
-    averages = scale.downsampling == "avg" and math.prod(scale.factors) >= 4
+    averages = scale.downsampling == "avg" and scale.is_coarse
     return averages and scale.activation != "softmax" and not others
 
 
