@@ -86,7 +86,7 @@ def _keeps_cells(scales: tuple[Scale, ...]) -> bool:
     """
     scale, *others = scales
     averages = scale.downsampling == "avg" and scale.is_coarse
-    return averages and scale.activation != "softmax" and not others
+    return averages and not others
 
 
 def _gradient_matrix(
