@@ -117,24 +117,28 @@ def _avg(maps: jax.Array, factors: tuple[int, ...]) -> jax.Array:
 @_avg.defjvp
 def _avg_jvp(factors, primals, tangents):
     # ... and a sum over split axes, whose transpose is a broadcast.
-    ndim = len(factors)
-
-    def split(tangent):
-        for axis in reversed(range(ndim)):
-            tangent = _windows(tangent, axis + 1, factors[axis], 0)
-        return jnp.mean(tangent, axis=tuple(range(2, 2 * ndim + 1, 2)))
-
     def product(tangent):
         # A TPU has the last axis on its lanes: to split or repeat them is a relayout of the maps,
-        # a product is not. Its transpose ends with that axis, and takes what follows along.
-        for axis, factor in reversed(list(enumerate(factors, start=1))):
-            if factor > 1:
-                matrix = _averaging(tangent.shape[axis], factor, tangent.dtype)
-                means = jnp.tensordot(matrix, tangent, (1, axis), precision=lax.Precision.HIGHEST)
-                tangent = jnp.moveaxis(means, 0, axis)
-        return tangent
+        # a product is not. In this order of axes it writes the layout that logits have there.
+        *others, last = factors
+        ndim = len(factors)
+        order = (*range(1, ndim), ndim + 1, 0, ndim)
+        matrix = _averaging(tangent.shape[ndim], last, tangent.dtype)
+        tangent = jnp.transpose(tangent, order)
+        tangent = jnp.tensordot(tangent, matrix, (-1, 1), precision=lax.Precision.HIGHEST)
+        return _mean_of_windows(jnp.transpose(tangent, np.argsort(order)), (*others, 1))
 
-    return _avg(*primals, factors), lax.platform_dependent(*tangents, tpu=product, default=split)
+    split = partial(_mean_of_windows, factors=factors)
+    # Traced for a TPU only where it is another.
+    methods = {"tpu": product} if factors[-1] > 1 else {}
+    return _avg(*primals, factors), lax.platform_dependent(*tangents, **methods, default=split)
+
+
+def _mean_of_windows(maps: jax.Array, factors: tuple[int, ...]) -> jax.Array:
+    ndim = len(factors)
+    for axis in reversed(range(ndim)):
+        maps = _windows(maps, axis + 1, factors[axis], 0)
+    return jnp.mean(maps, axis=tuple(range(2, 2 * ndim + 1, 2)))
 
 
 def _averaging(size: int, factor: int, dtype: jnp.dtype) -> jax.Array:

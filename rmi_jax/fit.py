@@ -20,7 +20,7 @@ from rmi_jax.halo import summed
 from rmi_jax.loops import each_slot
 from rmi_jax.planes import View, make_view, read_cells
 from rmi_jax.slots import Slots, by_class, make_slots
-from rmi_jax.strips import Change, Moments, moments
+from rmi_jax.strips import Change, Moments, moments, moments_of
 
 # A further pass is run where the variance inflation factor of a row is larger than this. Errors
 # grow with that factor: about 1e-7 times it, in nats or, of the gradient, relative to its bound.
@@ -82,7 +82,7 @@ def fit(
             centre = make_centring(spread(p, y, view.weights), prior)
         else:
             centre = Centring(*(c[k] for c in shared))
-        (sums,) = moments(centred(p, y, centre), view.sweep)
+        sums = moments(centred(p, y, centre), view.sweep)
         return centre, sums, (p, y) if keep else None
 
     centre, sums, cells = each_slot(maps, slots.visits, visit)
@@ -156,7 +156,7 @@ def _further_passes(
                 p, d = jnp.split(z, 2, axis=1)
                 return matmul(change[k], z), matmul(mirrored[k], one.slope[:, None, None] * p + d)
 
-            return moments(centred(p, y, one), view.sweep, columns)
+            return moments_of(centred(p, y, one), view.sweep, columns)
 
         sums, of_truth = each_slot(view.maps, jnp.sum(asked), visit, order)
         # Devices that share an image have the same sums, so they run the same number of passes.

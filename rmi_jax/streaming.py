@@ -81,12 +81,11 @@ def _keeps_cells(scales: tuple[Scale, ...]) -> bool:
     """Whether the cells are few enough to be kept for the backward pass.
 
     It then goes back to the pixels of all classes in one expression, which compilers fuse into
-    the array that the cross entropy writes anyway. Softmax and several scales would need more such
-    arrays at a time.
+    the array that the cross entropy writes anyway. Several scales would need more such arrays at a
+    time.
     """
     scale, *others = scales
-    averages = scale.downsampling == "avg" and scale.is_coarse
-    return averages and scale.activation != "softmax" and not others
+    return scale.downsampling == "avg" and scale.is_coarse and not others
 
 
 def _gradient_matrix(
@@ -131,22 +130,35 @@ def _add_gradients(
         change = jax.tree.map(lambda m: m[k], fit.change)
         return pull_back(maps, view.sweep, matrices[k], fit.mean[k], fit.mean_z[k], change)
 
+    cells = None
+    if fit.cells is not None:
+        p, y = fit.cells
+        cells = each_slot(view.maps, slots.visits, lambda k: pulled(k, p[k], y[k]))
+
     def visit(k, grads):
         inputs, targets, log_total = grads
         classes = slots.classes[k]
         planes = read_planes(view, classes)
-        cells = pulled(k, *planes[:2])
-        plane, per_pixel = planes.pull_probs(cells[:, 0])
+        of_class = pulled(k, *planes[:2]) if cells is None else cells[k]
+        plane, per_pixel = planes.pull_probs(of_class[:, 0])
         inputs = put_class(inputs, classes, plane, add=add)
         if targets is not None:
-            plane = planes.pull_targets(cells[:, 1])[0]
+            plane = planes.pull_targets(of_class[:, 1])[0]
             targets = put_class(targets, classes, plane, add=add)
         return [inputs, targets, jax.tree.map(jnp.add, log_total, per_pixel)]
 
-    if fit.cells is None:
+    def one_by_one(grads):
         return lax.fori_loop(0, slots.visits, visit, grads)
-    p, y = fit.cells
-    cells = each_slot(view.maps, slots.visits, lambda k: pulled(k, p[k], y[k]))
-    inputs, log_total = pull_probs(view, by_class(cells[:, :, 0], slots))
-    targets = None if grads[1] is None else pull_targets(view, by_class(cells[:, :, 1], slots))[0]
-    return jax.tree.map(jnp.add, grads, [inputs, targets, log_total])
+
+    def all_at_once(grads):
+        inputs, log_total = pull_probs(view, by_class(cells[:, :, 0], slots))
+        soft = grads[1] is not None
+        targets = pull_targets(view, by_class(cells[:, :, 1], slots))[0] if soft else None
+        return jax.tree.map(jnp.add, grads, [inputs, targets, log_total])
+
+    if cells is None:
+        return one_by_one(grads)
+    if view.scale.activation != "softmax":
+        return all_at_once(grads)
+    # The exponentials of all classes once more: little for an accelerator, much for a CPU.
+    return lax.platform_dependent(grads, cpu=one_by_one, default=all_at_once)

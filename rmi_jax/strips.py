@@ -19,17 +19,18 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rmi_jax.components import components
+from rmi_jax.components import by_component, by_map, components
 from rmi_jax.geometry import Regions
 from rmi_jax.loops import zeros_like_images
 
 # Bytes of region vectors in flight. A CPU wants them in its second-level cache, a TPU in its vector
 # memory; any other accelerator wants every core busy, in a fraction of its memory.
-_STRIP_BYTES = {"cpu": 2 << 20, "tpu": 16 << 20}
-_STRIP_BYTES_ACCELERATOR = 128 << 20
+_STRIP_BYTES = {"cpu": 2 << 20, "tpu": 24 << 20}
+_STRIP_BYTES_ACCELERATOR = 48 << 20
 _WIDTH = 8  # the last axis of an accelerator's strips is a multiple of this
 
 Columns = Callable[[jax.Array], tuple[jax.Array, ...]]
+Parts = list[jax.Array]  # of z, to be concatenated
 
 
 class Moments(NamedTuple):
@@ -51,6 +52,7 @@ class Sweep(NamedTuple):
 
     weights: jax.Array  # weights of the positions [B, *positions]
     even: jax.Array  # [a CPU's strips] whether all weights of the strip are 1
+    wide: jax.Array  # weights for an accelerator, whose last axis is padded by zeros
     regions: Regions
 
 
@@ -62,32 +64,41 @@ def plan(weights: jax.Array, regions: Regions) -> Sweep:
     strips = math.ceil(positions / rows)
     padded = jnp.pad(ones, ((0, 0), (0, strips * rows - positions)))  # the last strip repeats rows
     even = jnp.all(padded.reshape(batch, strips, rows), axis=(0, 2))
-    return Sweep(weights, even, regions)
+    return Sweep(weights, even, _padded(weights, -weights.shape[-1] % _WIDTH), regions)
 
 
-def moments(
-    maps: jax.Array, sweep: Sweep, columns: Columns = lambda z: (z,)
+def moments(maps: jax.Array, sweep: Sweep) -> Moments:
+    """Weighted sums of ``z`` over all region positions of ``[B, 2, *cells]`` maps."""
+    (sums,) = _moments(maps, sweep, lambda parts: (parts,))
+    first, second = by_map(sums.first, 2, -1), by_map(by_map(sums.second, 2, -1), 2, -2)
+    return Moments(second, first)
+
+
+def moments_of(maps: jax.Array, sweep: Sweep, columns: Columns) -> tuple[Moments, ...]:
+    """The same of other columns, each ``[B, m, n]``, functions of ``z`` ``[B, 2d, n]``."""
+
+    def of_parts(parts):
+        return tuple([x] for x in columns(by_map(_joined(parts), 2, 1)))
+
+    return _moments(maps, sweep, of_parts)
+
+
+def _moments(
+    maps: jax.Array, sweep: Sweep, groups: Callable[[Parts], tuple[Parts, ...]]
 ) -> tuple[Moments, ...]:
-    """Weighted sums over all region positions.
-
-    Args:
-      maps: ``[B, 2, *cells]``.
-      sweep: the positions.
-      columns: what is summed, each ``[B, m, n]``, as a function of ``z`` ``[B, 2d, n]``.
-    """
     regions = sweep.regions
     z = jax.ShapeDtypeStruct((maps.shape[0], 2 * regions.dim, 1), maps.dtype)
-    dims = [x.shape[1] for x in jax.eval_shape(columns, z)]
+    dims = [sum(x.shape[1] for x in group) for group in jax.eval_shape(groups, [z])]
 
     def cpu(maps, weights, even):
-        def add(totals, z, w, i, *_):
+        def add(totals, parts, w, i, *_):
             w = _flat(w[:, None])
             return tuple(
                 Moments(
                     total.second + _matmul("bin,bjn->bij", _weighed(x, w, even[i]), x),
                     total.first + _matmul("bin,bn->bi", x, w[:, 0]),
                 )
-                for total, x in zip(totals, columns(_flat(z)), strict=True)
+                for total, x in zip(totals, map(_joined, groups(parts)), strict=True)
             )
 
         start = tuple(
@@ -96,23 +107,33 @@ def moments(
         )
         return _fold("cpu", maps, weights, regions, start, add)
 
-    def accelerator(platform, maps, weights, _):
-        def add(totals, z, root, *_):
-            scaled = []
-            for x in columns(_flat(z)):
-                x = jnp.concatenate([x, jnp.ones_like(x[:, :1])], axis=1)
-                scaled.append(x * _flat(root[:, None]))
+    def accelerator(platform, maps, weights):
+        def add(totals, parts, w, *_):
+            root = jnp.sqrt(_flat(w[:, None]))
             return tuple(
-                total + _matmul("bin,bjn->bij", x, x)
-                for total, x in zip(totals, scaled, strict=True)
+                total + _products(platform, [*(part * root for part in group), root])
+                for total, group in zip(totals, groups(parts), strict=True)
             )
 
-        maps, weights = _widened(maps, weights, regions)
+        maps = _widened(maps, weights, regions)
         start = tuple(zeros_like_images(maps, (dim + 1, dim + 1)) for dim in dims)
-        totals = _fold(platform, maps, jnp.sqrt(weights), regions, start, add, len(dims))
+        totals = _fold(platform, maps, weights, regions, start, add, len(dims))
         return tuple(Moments(total[:, :-1, :-1], total[:, -1, :-1]) for total in totals)
 
-    return _by_platform(cpu, accelerator, maps, sweep.weights, sweep.even)
+    return _by_platform(cpu, accelerator, maps, sweep)
+
+
+def _products(platform: str, parts: Parts) -> jax.Array:
+    """``z z'`` of the parts of ``z``; one product on all platforms but a TPU."""
+    if platform != "tpu":
+        parts = [_joined(parts)]
+    else:  # to join its parts a TPU would copy them, but for a row of their weights
+        *parts, last, row = parts
+        parts = [*parts, _joined([last, row])]
+    blocks = [[_matmul("bin,bjn->bij", a, b) for b in parts[: i + 1]] for i, a in enumerate(parts)]
+    count = range(len(parts))
+    rows = [[blocks[i][j] if j <= i else _transpose(blocks[j][i]) for j in count] for i in count]
+    return jnp.concatenate([jnp.concatenate(row, axis=2) for row in rows], axis=1)
 
 
 def pull_back(
@@ -138,24 +159,28 @@ def pull_back(
     """
     regions = sweep.regions
     outputs = matrix.shape[1] // regions.dim
+    matrix = by_component(by_component(matrix, 2, -1), outputs, -2)
+    basis = by_component(by_component(change.matrix, 2, -1), 2, -2)
+    mean, mean_z = by_component(mean, 2, -1), by_component(mean_z, 2, -1)
     # Without a change of basis the mean is subtracted after the product, which has fewer rows.
     left = jnp.where(change.wanted, mean_z, mean)[..., None]
     shift, mean = _matmul("bij,bjn->bin", matrix, left), mean[..., None]
 
     def fold(platform, maps, weights, weigh, changed):
-        def add(gradient, z, w, i, row, strip_rows):
-            z = changed(_flat(z))
+        def add(gradient, parts, w, i, row, strip_rows):
+            z = changed(_joined(parts))
             pulled = weigh(_matmul("bij,bjn->bin", matrix, z) - shift, w, i)
             pulled = pulled.reshape(*pulled.shape[:2], *w.shape[1:])
             strip = lax.dynamic_slice_in_dim(gradient, row, strip_rows, 2)
-            (piece,) = jax.vjp(partial(components, regions=regions), strip)[1](pulled)
+            parts, transposed = jax.vjp(partial(components, regions=regions), strip)
+            (piece,) = transposed(jnp.split(pulled, len(parts), axis=1))
             return lax.dynamic_update_slice_in_dim(gradient, strip + piece, row, 2)
 
         start = zeros_like_images(maps, (outputs, *maps.shape[2:]))
         return _fold(platform, maps, weights, regions, start, add)
 
     def in_basis(z):
-        return _matmul("bij,bjn->bin", change.matrix, z - mean)
+        return _matmul("bij,bjn->bin", basis, z - mean)
 
     def cpu(maps, weights, even):
         def weigh(pulled, w, i):
@@ -166,7 +191,7 @@ def pull_back(
 
         return fold("cpu", maps, weights, weigh, changed)
 
-    def accelerator(platform, maps, weights, _):
+    def accelerator(platform, maps, weights):
         def weigh(pulled, w, _):
             return pulled * _flat(w[:, None])
 
@@ -174,19 +199,26 @@ def pull_back(
         # Chosen outside of the loop over strips, because every choice waits for the host.
         gradient = lax.cond(
             change.wanted,
-            lambda *wide: fold(platform, wide[0], wide[1], weigh, in_basis),
-            lambda *wide: fold(platform, wide[0], wide[1], weigh, lambda z: z),
-            *wide,
+            lambda *maps: fold(platform, *maps, weigh, in_basis),
+            lambda *maps: fold(platform, *maps, weigh, lambda z: z),
+            *(wide, weights),
         )
         return lax.slice_in_dim(gradient, 0, maps.shape[-1], axis=-1)
 
-    return _by_platform(cpu, accelerator, maps, sweep.weights, sweep.even)
+    return _by_platform(cpu, accelerator, maps, sweep)
 
 
-def _by_platform(cpu: Callable[..., Any], accelerator: Callable[..., Any], *args: Any) -> Any:
+def _by_platform(cpu: Callable[..., Any], accelerator: Callable[..., Any], maps, sweep) -> Any:
     """Chooses where the program is lowered: a trace may be for several platforms, or exported."""
+
+    def on(platform):
+        return lambda maps, weights, even, wide: accelerator(platform, maps, wide)
+
     return lax.platform_dependent(
-        *args, cpu=cpu, tpu=partial(accelerator, "tpu"), default=partial(accelerator, "default")
+        *(maps, sweep.weights, sweep.even, sweep.wide),
+        cpu=lambda maps, weights, even, wide: cpu(maps, weights, even),
+        tpu=on("tpu"),
+        default=on("default"),
     )
 
 
@@ -202,15 +234,14 @@ def _rows(
     return rows // 8 * 8 if platform == "tpu" and 8 < rows < positions else rows
 
 
-def _widened(maps: jax.Array, weights: jax.Array, regions: Regions) -> tuple[jax.Array, jax.Array]:
-    """Pads the last axis by cells of 0, and by positions of weight 0."""
-    more = -weights.shape[-1] % _WIDTH
-    reach = regions.stride[-1] * (weights.shape[-1] + more - 1) + regions.span[-1] + 1
+def _widened(maps: jax.Array, weights: jax.Array, regions: Regions) -> jax.Array:
+    """Pads the last axis by the cells of all positions that have weights."""
+    reach = regions.stride[-1] * (weights.shape[-1] - 1) + regions.span[-1] + 1
+    return _padded(maps, max(0, reach - maps.shape[-1]))
 
-    def pad(a, n):
-        return jnp.pad(a, [(0, 0)] * (a.ndim - 1) + [(0, n)])
 
-    return pad(maps, max(0, reach - maps.shape[-1])), pad(weights, more)
+def _padded(a: jax.Array, more: int) -> jax.Array:
+    return jnp.pad(a, [(0, 0)] * (a.ndim - 1) + [(0, more)])
 
 
 def _fold(
@@ -222,7 +253,7 @@ def _fold(
     add: Callable[..., Any],
     arrays: int = 1,
 ) -> Any:
-    """Folds ``add(carry, z, weights, strip, first row, rows)`` over strips of positions."""
+    """Folds ``add(carry, parts, weights, strip, first row, rows)`` over strips of positions."""
     positions, stride = weights.shape[1], regions.stride[0]
     rows = _rows(platform, weights.shape, regions, weights.dtype, arrays)
     reach = stride * (rows - 1) + regions.span[0] + 1
@@ -230,12 +261,14 @@ def _fold(
     def step(i, carry):
         first = jnp.minimum(i * rows, positions - rows)
         strip = lax.dynamic_slice_in_dim(maps, first * stride, reach, 2)
-        z = components(strip, regions)
+        parts = components(strip, regions)
+        # A CPU copies what is flattened first and joined later, a TPU the other way round.
+        parts = [_flat(_joined(parts))] if platform == "cpu" else [_flat(part) for part in parts]
         # The last strip is moved back to fit; what it shares with the one before counts once.
         fresh = first + jnp.arange(rows) >= i * rows
         w = lax.dynamic_slice_in_dim(weights, first, rows, 1)
         w = jnp.where(fresh.reshape(-1, *[1] * (w.ndim - 2)), w, 0)
-        return add(carry, z, w, i, first * stride, reach)
+        return add(carry, parts, w, i, first * stride, reach)
 
     return lax.fori_loop(0, math.ceil(positions / rows), step, start)
 
@@ -247,6 +280,14 @@ def _weighed(values: jax.Array, w: jax.Array, even: jax.Array) -> jax.Array:
 def _flat(columns: jax.Array) -> jax.Array:
     """``[B, m, n]`` from ``[B, m, *positions]``."""
     return columns.reshape(*columns.shape[:2], -1)
+
+
+def _joined(parts: Parts) -> jax.Array:
+    return jnp.concatenate(parts, axis=1)
+
+
+def _transpose(a: jax.Array) -> jax.Array:
+    return jnp.swapaxes(a, -1, -2)
 
 
 def _matmul(spec: str, a: jax.Array, b: jax.Array) -> jax.Array:

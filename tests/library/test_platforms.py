@@ -15,6 +15,7 @@ TARGETS = DATA.targets.astype("float32")
 
 OBJECTIVES = {
     "cells": ("labels", None, {"factor": 2}),
+    "softmax cells": ("labels", "weights", {"factor": 2, "activation": "softmax"}),
     "thinned": ("targets", "weights", {"factor": 1, "region_stride": 2}),
     "weights": ("labels", "weights", {"factor": 1, "activation": "softmax", "region_size": 2}),
     "scales": ("labels", "weights", {"factor": (2, 3), "activation": "softmax", "region_size": 2}),
