@@ -15,7 +15,7 @@ from jax import lax
 from jax.core import Tracer
 
 from rmi_jax import concrete
-from rmi_jax.dtypes import is_floating, is_real
+from rmi_jax.dtypes import Array, is_floating, is_real
 
 LARGEST_INT = np.iinfo(np.int32).max  # of JAX without 64-bit types
 LARGEST = float(np.finfo(np.float32).max)  # larger weights and counts are infinite in float32
@@ -146,7 +146,7 @@ def scalar(
     name: str, value, *, least: float = 0, most: float = LARGEST, remedy: str | None = None
 ) -> None:
     """Raises unless ``value`` is a real scalar in ``[least, most]`` where it is concrete."""
-    if isinstance(value, jax.Array | np.ndarray | np.generic):
+    if isinstance(value, Array | np.generic):
         if value.shape != () or not is_real(value.dtype):
             raise ValueError(
                 f"{name} must be a real scalar, got {value.dtype} of shape {value.shape}"
@@ -164,7 +164,7 @@ def scalar(
 
 def vector(name: str, value, length: int, meaning: str) -> None:
     """Raises unless ``value`` is ``length`` real weights, finite and >= 0 where concrete."""
-    kinds = Sequence | np.ndarray | jax.Array | numbers.Real
+    kinds = Sequence | Array | numbers.Real
     if isinstance(value, str) or not isinstance(value, kinds):
         raise TypeError(f"{name} must be an array of real weights, got {_describe(value)}")
     unmasked(name, value)
@@ -180,14 +180,14 @@ def vector(name: str, value, length: int, meaning: str) -> None:
 def key(name: str, value) -> None:
     """Raises TypeError unless ``value`` is one PRNG key."""
     typed = isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
-    raw = isinstance(value, jax.Array | np.ndarray) and value.dtype == np.uint32
+    raw = isinstance(value, Array) and value.dtype == np.uint32
     if not (typed and value.shape == ()) and not (raw and value.ndim == 1):
         raise TypeError(f"{name} must be a key from jax.random.key, got {_describe(value)}")
 
 
 def array(name: str, value) -> None:
     """Raises TypeError unless ``value`` is an array, and one that JAX takes as it is."""
-    if not isinstance(value, jax.Array | np.ndarray):
+    if not isinstance(value, Array):
         raise TypeError(
             f"{name} must be a JAX or NumPy array, got {type(value).__name__}; "
             "convert it with jnp.asarray"

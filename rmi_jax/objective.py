@@ -1,13 +1,15 @@
 """The objective: cross entropy and RMI term, weighted and summed over the classes."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from rmi_jax import checks
 from rmi_jax.cross_entropy import cross_entropy
-from rmi_jax.dtypes import compute_dtype
+from rmi_jax.dtypes import Array, compute_dtype
 from rmi_jax.gaussian import Terms
 from rmi_jax.options import region_options
 from rmi_jax.terms import mutual_information, region_loss, region_terms
@@ -29,9 +31,9 @@ def objective(
     pixel_weights: jax.Array | None,
     *,
     activation: str,
-    bce_weight: float | jax.Array,
-    rmi_weight: float | jax.Array | None,
-    class_weights: jax.Array | None,
+    bce_weight: ArrayLike,
+    rmi_weight: ArrayLike | None,
+    class_weights: Sequence[float] | Array | None,
     zero_floor: bool,
     reduction: str,
     has_aux: bool,
@@ -108,6 +110,6 @@ def _part_weights(bce_weight: Any, rmi_weight: Any) -> tuple[Any, Any]:
     return bce_weight, rmi_weight
 
 
-def _is_zero(weight: float | jax.Array) -> bool:
+def _is_zero(weight: ArrayLike) -> bool:
     """Whether a weight is known to be 0; a traced one only skips the work when it runs."""
     return isinstance(weight, int | float) and weight == 0

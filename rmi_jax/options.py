@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.typing import ArrayLike
 
 from rmi_jax import checks, concrete, halo
 from rmi_jax.downsampling import cell_counts
-from rmi_jax.dtypes import is_real
+from rmi_jax.dtypes import Array, is_real
 from rmi_jax.gaussian import Prior
 from rmi_jax.geometry import Regions, Scale
 
@@ -46,13 +47,13 @@ def region_options(
     region_size: int | Sequence[int],
     dilation: int | Sequence[int],
     factor: Factor,
-    scale_weights: Sequence[float] | jax.Array | None,
+    scale_weights: Sequence[float] | Array | None,
     downsampling: str,
-    jitter: float | jax.Array,
-    anchor: float | jax.Array = 0.0,
+    jitter: ArrayLike,
+    anchor: ArrayLike = 0.0,
     ignored: str,
     region_stride: int | Sequence[int],
-    region_key: jax.Array | None,
+    region_key: Array | None,
     spatial_axis_name: str | None,
     implementation: str | None,
 ) -> RegionOptions:
@@ -96,9 +97,7 @@ def region_options(
     )
 
 
-def pixel_weights(
-    where: jax.Array | None, shape: Sequence[int], dtype: jnp.dtype
-) -> jax.Array | None:
+def pixel_weights(where: Array | None, shape: Sequence[int], dtype: jnp.dtype) -> jax.Array | None:
     """Pixel weights of ``shape`` ``[B, *S]``, without a gradient, from a mask or weights."""
     if where is None:
         return None
