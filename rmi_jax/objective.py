@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -66,6 +67,7 @@ def objective(
     if with_cross_entropy:
         axis_names = axis_name, options.spatial_axis_name
         entropy = cross_entropy(logits, targets, pixel_weights, activation, *axis_names)
+        chex.assert_shape(entropy, (logits.shape[0], logits.shape[-1]))
     if with_rmi:
         active = has_aux or rmi_weight != 0
         terms = region_terms(logits, targets, pixel_weights, options, active)

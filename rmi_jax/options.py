@@ -1,6 +1,6 @@
 """Options of the RMI term: checked, and expanded into what one scale after the other reads."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -9,14 +9,18 @@ import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
-from rmi_jax import checks, concrete, halo
+from rmi_jax import checks, concrete, halo, patches, streaming
 from rmi_jax.downsampling import cell_counts
 from rmi_jax.dtypes import Array, is_real
-from rmi_jax.gaussian import Prior
-from rmi_jax.geometry import Regions, Scale
+from rmi_jax.gaussian import Prior, Terms
+from rmi_jax.geometry import Maps, Regions, Scale
 
 Factor = int | Sequence[int | Sequence[int]]
-IMPLEMENTATIONS = ("streaming", "patches")  # the first is the default
+Implementation = Callable[[Maps, Prior, tuple[Scale, ...]], list[Terms]]
+IMPLEMENTATIONS: dict[str, Implementation] = {
+    "streaming": streaming.terms_of_scales,  # the first is the default
+    "patches": patches.terms_of_scales,
+}
 SMALLEST_JITTER = 1e-12  # smaller ones drown in rounding; float32 does better with 1e-5 or more
 LARGEST_ANCHOR = 1e6  # here the regression matrix W is already the identity in float32
 # Pixel weight times number of pixels. With more, the smallest jitter is lost to rounding.
@@ -30,7 +34,7 @@ class RegionOptions(NamedTuple):
     scale_weights: jax.Array  # [number of scales]
     prior: Prior  # jitter alpha and anchor tau
     offset: jax.Array | None  # [N] shift of the grid of region positions
-    implementation: str
+    implementation: Implementation
 
     @property
     def spatial_axis_name(self) -> str | None:
@@ -68,8 +72,9 @@ def region_options(
     checks.one_of("ignored", ignored, ("exclude", "zero"))
     checks.scalar("jitter", jitter, least=SMALLEST_JITTER)
     checks.scalar("anchor", anchor, most=LARGEST_ANCHOR)
-    implementation = IMPLEMENTATIONS[0] if implementation is None else implementation
-    checks.one_of("implementation", implementation, IMPLEMENTATIONS)
+    names = tuple(IMPLEMENTATIONS)
+    implementation = names[0] if implementation is None else implementation
+    checks.one_of("implementation", implementation, names)
     regions = Regions(
         checks.per_axis("region_size", region_size, ndim),
         checks.per_axis("dilation", dilation, ndim),
@@ -93,7 +98,7 @@ def region_options(
         _scale_weights(scale_weights, len(scales), dtype),
         lax.stop_gradient(Prior(jnp.asarray(jitter, dtype), jnp.asarray(anchor, dtype))),
         offset,
-        implementation,
+        IMPLEMENTATIONS[implementation],
     )
 
 
