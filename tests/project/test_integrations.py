@@ -4,10 +4,7 @@
 # pyright: reportMissingImports=false
 
 import dataclasses
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from compiling import quick_flags
+from processes import run_in_process
 
 import rmi_jax
 
@@ -89,15 +86,7 @@ def test_optax():
 
 def test_flax_nnx():
     """In a process with four devices, as the guide is: explicit axes, parameters sharded."""
-    environment = {
-        **os.environ,
-        "XLA_FLAGS": quick_flags(4),
-        "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests" / "support"))),
-    }
-    done = subprocess.run(
-        [sys.executable, __file__], env=environment, capture_output=True, text=True, timeout=600
-    )
+    done = run_in_process(__file__, 4)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
 
 
