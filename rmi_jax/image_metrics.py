@@ -8,7 +8,7 @@ An image without valid pixels, as in the padding of a last batch, is NaN through
 import jax
 import jax.numpy as jnp
 
-from rmi_jax import checks, class_maps
+from rmi_jax import checks, class_maps, ranges
 from rmi_jax.dtypes import Array
 from rmi_jax.undefined import where_defined
 
@@ -107,7 +107,7 @@ def _mean_of_worst(scores: jax.Array, known: jax.Array, share: float) -> jax.Arr
 
 
 def _share(worst: float) -> float:
-    share = checks.static_scalar("worst", worst, least=0)
+    share = ranges.static_scalar("worst", worst, least=0)
     if not 0 < share <= 1:
         raise ValueError(f"worst must be a share of the images in (0, 1], got {share}")
     return share
@@ -119,5 +119,5 @@ def _checked(ious: Array) -> jax.Array:
         raise ValueError(
             f"ious must have shape [images, classes], got {ious.shape}; use what image_iou returns"
         )
-    checks.unit_interval("ious", ious)
+    ranges.unit_interval("ious", ious)
     return jnp.asarray(ious, jnp.float32)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from rmi_jax import checks
+from rmi_jax import checks, ranges
 from rmi_jax.dtypes import Array, compute_dtype
 from rmi_jax.options import Factor, RegionOptions, pixel_weights, region_options
 from rmi_jax.terms import mutual_information, region_loss, region_terms
@@ -178,7 +178,7 @@ def _read(
     for name, value in (("probs", probs), ("targets", targets)):
         checks.floating_maps(name, value)
         checks.shape(name, value, probs.shape, "the shape of probs")
-        checks.unit_interval(name, value)
+        ranges.unit_interval(name, value)
         maps.append(jnp.moveaxis(value, checks.class_axis("axis", axis, value.ndim), -1))
     dtype = compute_dtype(maps[0].dtype)
     expanded = region_options(maps[0].shape, dtype, activation="identity", **options)

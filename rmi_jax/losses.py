@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from rmi_jax import checks
+from rmi_jax import checks, ranges
 from rmi_jax.dtypes import Array, compute_dtype
 from rmi_jax.labels import check_labels, narrow
 from rmi_jax.objective import objective
@@ -227,7 +227,7 @@ def soft_rmi_loss(
     logits = _classes_last(logits, axis, "logits")
     given, targets = targets, _classes_last(targets, axis, "targets")
     checks.shape("targets", targets, logits.shape, "the shape of logits")
-    checks.unit_interval("targets", given)  # as given: moved, it is traced under `jit`
+    ranges.unit_interval("targets", given)  # as given: moved, it is traced under `jit`
     dtype = compute_dtype(logits.dtype)
     targets = targets.astype(dtype)
     if activation == "softmax" and logits.shape[-1] == 1:

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rmi_jax import checks, class_maps, concrete, dtypes, undefined
+from rmi_jax import checks, class_maps, concrete, dtypes, ranges, undefined
 from rmi_jax.dtypes import Array
 from rmi_jax.image_metrics import class_image_iou, image_iou, mean_image_iou  # noqa: F401
 
@@ -115,7 +115,7 @@ def boundary_counts(
       ValueError: as `confusion_matrix`, and for a tolerance below 1 or not finite.
     """
     predictions, labels, valid = class_maps.pair(predictions, labels, num_classes, where)
-    tolerance = checks.static_scalar("tolerance", tolerance, least=1)
+    tolerance = ranges.static_scalar("tolerance", tolerance, least=1)
     known = ~_near(~valid, tolerance)
 
     def count_class(index: jax.Array) -> jax.Array:
@@ -216,7 +216,7 @@ def _check_counts(name: str, value: Array, source: str) -> None:
         raise TypeError(
             f"{name} must hold counts, got {value.dtype}; use what {source} returns, or sums of it"
         )
-    checks.nonnegative(name, value)
+    ranges.nonnegative(name, value)
 
 
 def _ratio(part: jax.Array, whole: jax.Array, otherwise: float = math.nan) -> jax.Array:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from rmi_jax import checks
+from rmi_jax import checks, mesh, ranges
 from rmi_jax.cross_entropy import cross_entropy
 from rmi_jax.dtypes import Array, compute_dtype
 from rmi_jax.gaussian import Terms
@@ -52,13 +52,13 @@ def objective(
     checks.boolean("zero_floor", zero_floor)
     checks.boolean("has_aux", has_aux)
     checks.one_of("reduction", reduction, ("mean", "none"))
-    checks.mapped_axes("axis_name", axis_name)
+    mesh.mapped_axes("axis_name", axis_name)
     given = _part_weights(bce_weight, rmi_weight)
     # A part whose weight is the number 0 is left out of the program, unless both are.
     with_cross_entropy = has_aux or not _is_zero(given[0])
     with_rmi = has_aux or not _is_zero(given[1]) or not with_cross_entropy
     if class_weights is not None:
-        checks.vector("class_weights", class_weights, logits.shape[-1], "one per class")
+        ranges.vector("class_weights", class_weights, logits.shape[-1], "one per class")
     bce_weight, rmi_weight = (jnp.asarray(weight, dtype) for weight in given)
     class_weights = jnp.asarray(1 if class_weights is None else class_weights, dtype)
 
@@ -105,10 +105,10 @@ def _loss_parts(
 def _part_weights(bce_weight: Any, rmi_weight: Any) -> tuple[Any, Any]:
     """Checked weights of the two parts, which may be traced."""
     if rmi_weight is None:
-        checks.scalar("bce_weight", bce_weight, most=1, remedy="or pass rmi_weight as well")
+        ranges.scalar("bce_weight", bce_weight, most=1, remedy="or pass rmi_weight as well")
         return bce_weight, 1 - bce_weight
-    checks.scalar("bce_weight", bce_weight)
-    checks.scalar("rmi_weight", rmi_weight)
+    ranges.scalar("bce_weight", bce_weight)
+    ranges.scalar("rmi_weight", rmi_weight)
     return bce_weight, rmi_weight
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
-from rmi_jax import checks, concrete, halo, patches, streaming
+from rmi_jax import checks, concrete, halo, mesh, patches, ranges, streaming
 from rmi_jax.downsampling import cell_counts
 from rmi_jax.dtypes import Array, is_real
 from rmi_jax.gaussian import Prior, Terms
@@ -64,14 +64,14 @@ def region_options(
     """Checks the options of the RMI term against maps of ``shape`` ``[B, *S, C]``; expands them."""
     rows, *others = shape[1:-1]
     devices = (
-        1 if spatial_axis_name is None else halo.axis_size("spatial_axis_name", spatial_axis_name)
+        1 if spatial_axis_name is None else mesh.axis_size("spatial_axis_name", spatial_axis_name)
     )
     spatial = (devices * rows, *others)
     ndim = len(spatial)
     checks.one_of("downsampling", downsampling, ("avg", "max", "interpolate"))
     checks.one_of("ignored", ignored, ("exclude", "zero"))
-    checks.scalar("jitter", jitter, least=SMALLEST_JITTER)
-    checks.scalar("anchor", anchor, most=LARGEST_ANCHOR)
+    ranges.scalar("jitter", jitter, least=SMALLEST_JITTER)
+    ranges.scalar("anchor", anchor, most=LARGEST_ANCHOR)
     names = tuple(IMPLEMENTATIONS)
     implementation = names[0] if implementation is None else implementation
     checks.one_of("implementation", implementation, names)
@@ -110,7 +110,7 @@ def pixel_weights(where: Array | None, shape: Sequence[int], dtype: jnp.dtype) -
     if not (where.dtype == bool or is_real(where.dtype)):
         raise TypeError(f"where must be a boolean mask or real weights, got {where.dtype}")
     checks.shape("where", where, shape, "[batch, *spatial]")
-    checks.nonnegative("where", where)
+    ranges.nonnegative("where", where)
     known = concrete.values(where)
     if known is not None and float(known.max()) * known.size > LARGEST_WEIGHT:
         raise ValueError(
@@ -132,5 +132,5 @@ def _scale_weights(scale_weights, scales: int, dtype: jnp.dtype) -> jax.Array:
     if scale_weights is None:
         decay = 0.5 ** np.arange(scales)
         return jnp.asarray(decay / decay.sum(), dtype)
-    checks.vector("scale_weights", scale_weights, scales, "one per scale in factor")
+    ranges.vector("scale_weights", scale_weights, scales, "one per scale in factor")
     return jnp.asarray(scale_weights, dtype)
