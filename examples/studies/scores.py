@@ -1,5 +1,8 @@
 """What predictions ``[N, H, W]`` are worth, in percent (of information: in bits)."""
 
+# The extra `study` need not be where types are checked.
+# pyright: reportMissingImports=false
+
 from typing import Any
 
 import jax

@@ -1,6 +1,6 @@
 """The recipes of docs/integrations.md, read from the page and run (`pytest -m integrations`)."""
 
-# Of the extra `integrations`, which is not where types are checked.
+# The extra `integrations` need not be where types are checked.
 # pyright: reportMissingImports=false
 
 import dataclasses
