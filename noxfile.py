@@ -79,7 +79,7 @@ def lint(session):
 
 @nox.session(python=False)
 def types(session):
-    """Types."""
+    """Types, of the library and of all that calls it."""
     session.run("pyright")
 
 

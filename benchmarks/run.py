@@ -43,6 +43,7 @@ class Worker:
         )
 
     def read(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
         if not select.select([self.process.stdout], [], [], PATIENCE)[0]:
             self.process.kill()
             return {"error": f"took longer than {PATIENCE} s"}
@@ -74,7 +75,7 @@ def measure(name: str, case: Case, repeats: int, peer: bool) -> dict[str, Any]:
         result = results[contestant]
         if "error" in result:
             return
-        spent = 0.0
+        answer, spent = {}, 0.0
         while spent < WARM:
             answer = workers[contestant].ask(what)
             spent += answer.get("seconds", WARM)
@@ -107,7 +108,7 @@ def provenance(packages: Sequence[str]) -> dict[str, Any]:
     git = ["git", "-C", str(root)]
     commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True).stdout
     changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", "rmi_jax"]).returncode != 0
-    versions = {"python": platform.python_version()}
+    versions: dict[str, str | None] = {"python": platform.python_version()}
     for package in packages:
         try:
             versions[package] = importlib.metadata.version(package)

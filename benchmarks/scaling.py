@@ -45,7 +45,7 @@ MB, GIB = 1e6, 2**30
 
 def features(case: Case) -> tuple[float, float]:
     """What the two rates multiply: logits, and pixels times classes present."""
-    pixels = np.prod(case.shape[:-1])
+    pixels = math.prod(case.shape[:-1])
     return pixels * case.shape[-1], pixels * case.present
 
 

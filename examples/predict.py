@@ -64,7 +64,7 @@ def main(
         dtype=options.dtype,
         seed=options.seed,
     )
-    step, weights = checkpoints.weights(run / "checkpoints", network)
+    step, weights = checkpoints.weights(run / "checkpoints", network.weights)
     print(f"{run}, step {step}, classes: {', '.join(classes)}")
     predict = windows.predictor(network, options.crop, batch)(weights)
     network_and_windows = (options.model, options.backbone, options.dtype, options.crop)
@@ -156,7 +156,8 @@ def digest(parts: Iterable[Any]) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.reconfigure(errors="backslashreplace")  # for file names of any script
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # for file names of any script
     try:
         tyro.cli(main, description=__doc__)
     except (BadData, OSError) as error:  # as of a full disk

@@ -6,6 +6,7 @@ replaced by the errors ``D = Y - s P`` left by a scalar slope (docs/theory, F1b)
 
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -71,6 +72,8 @@ def anchored_slope(pp: jax.Array, yp: jax.Array, yy: jax.Array, prior: Prior) ->
 
 def centred(p: jax.Array, y: jax.Array, by: Centring) -> jax.Array:
     """Centred probabilities and errors, ``[B, 2, *cells]``."""
+    chex.assert_equal_shape([p, y])
+    chex.assert_shape([*by], p.shape[:1])
     mean_p, mean_y, slope = (c.reshape(-1, *[1] * (p.ndim - 1)) for c in by)
     p = p - mean_p
     return jnp.stack([p, (y - mean_y) - slope * p], axis=1)

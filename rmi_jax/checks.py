@@ -1,24 +1,20 @@
 """Errors about arguments, before tracing: each names the argument, what it got, what would work.
 
 A static option, such as a region size, raises when it is traced. Of an array, type and shape are
-always known and checked; its values where they are known (`concrete`).
+always known, and checked here; what it holds is not always known, and checked in `ranges`.
 """
 
-import numbers
 import operator
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jax.core import Tracer
 
-from rmi_jax import concrete
-from rmi_jax.dtypes import is_floating, is_real
+from rmi_jax.dtypes import Array, is_floating
 
 LARGEST_INT = np.iinfo(np.int32).max  # of JAX without 64-bit types
-LARGEST = float(np.finfo(np.float32).max)  # larger weights and counts are infinite in float32
 
 
 # --- Options that must be static
@@ -26,16 +22,16 @@ LARGEST = float(np.finfo(np.float32).max)  # larger weights and counts are infin
 
 def one_of(name: str, value, choices: Sequence[str]) -> None:
     """Raises ValueError unless ``value`` is one of ``choices``, TypeError if it is traced."""
-    _static(name, value, "string")
+    static(name, value, "string")
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
 
 
 def boolean(name: str, value) -> None:
     """Raises TypeError unless ``value`` is a Python bool."""
-    _static(name, value, "bool")
+    static(name, value, "bool")
     if not isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name} must be True or False, got {_describe(value)}")
+        raise TypeError(f"{name} must be True or False, got {described(value)}")
 
 
 def per_axis(name: str, value, ndim: int) -> tuple[int, ...]:
@@ -58,13 +54,13 @@ def positive_int(name: str, value) -> int:
 
 def static_int(name: str, value, *, least: int) -> int:
     """A static int of at least ``least``; raises TypeError or ValueError otherwise."""
-    _static(name, value, "int")
+    static(name, value, "int")
     if isinstance(value, bool | np.bool_):
         raise TypeError(f"{name} must be an int, got {value!r}")
     try:
         number = operator.index(value)
     except TypeError:
-        raise TypeError(f"{name} must be an int, got {_describe(value)}") from None
+        raise TypeError(f"{name} must be an int, got {described(value)}") from None
     if number < least:
         raise ValueError(f"{name} must be at least {least}, got {number}")
     if number > LARGEST_INT:
@@ -72,51 +68,15 @@ def static_int(name: str, value, *, least: int) -> int:
     return number
 
 
-def static_scalar(name: str, value, *, least: float) -> float:
-    """A static real number of at least ``least``; raises TypeError or ValueError otherwise."""
-    _static(name, value, "number")
-    scalar(name, value)
-    if float(value) < least:
-        raise ValueError(f"{name} must be at least {least}, got {float(value)}")
-    return float(value)
-
-
 def class_axis(name: str, value, ndim: int) -> int:
     """A static axis index in ``[-ndim, ndim)``, other than the batch axis, made non-negative."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{name} must be a static int, got {_describe(value)}")
+        raise TypeError(f"{name} must be a static int, got {described(value)}")
     if not -ndim <= value < ndim or value % ndim == 0:
         raise ValueError(
             f"{name} must index an axis after the batch axis of the {ndim}-D logits, got {value}"
         )
     return int(value) % ndim
-
-
-def mapped_axes(name: str, value) -> None:
-    """Raises unless ``value`` is None, the name of an axis that is mapped here, or some names."""
-    names = value if isinstance(value, tuple) else () if value is None else (value,)
-    if not all(isinstance(axis, str) for axis in names):
-        raise TypeError(
-            f"{name} must be the name of a mesh axis inside shard_map, or a tuple of names, "
-            f"got {_describe(value)}"
-        )
-    for axis in names:
-        mapped_axis(name, axis)
-
-
-def mapped_axis(name: str, value) -> int:
-    """Number of devices along a mesh axis; raises unless inside a ``shard_map`` that maps it."""
-    if not isinstance(value, str):
-        raise TypeError(
-            f"{name} must be the name of one mesh axis inside shard_map, got {_describe(value)}"
-        )
-    try:
-        return lax.axis_size(value)
-    except NameError:
-        raise ValueError(
-            f"{name} must be an axis of the mesh of a surrounding shard_map, got {value!r}; "
-            "outside of shard_map leave it out"
-        ) from None
 
 
 def cells_left(spatial: Sequence[int], factors: Sequence[int], method: str) -> None:
@@ -139,55 +99,20 @@ def regions_fit(span: Sequence[int], cells: Sequence[int], name: str) -> None:
         )
 
 
-# --- Numbers and arrays, which may be traced
-
-
-def scalar(
-    name: str, value, *, least: float = 0, most: float = LARGEST, remedy: str | None = None
-) -> None:
-    """Raises unless ``value`` is a real scalar in ``[least, most]`` where it is concrete."""
-    if isinstance(value, jax.Array | np.ndarray | np.generic):
-        if value.shape != () or not is_real(value.dtype):
-            raise ValueError(
-                f"{name} must be a real scalar, got {value.dtype} of shape {value.shape}"
-            )
-    elif isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name} must be a real number, got {_describe(value)}")
-    number = concrete.scalar(value)
-    if number is not None and not least <= number <= most:
-        bound = f"at least {least}" if least else "not negative"
-        if most < number <= LARGEST:
-            more = "" if remedy is None else f"; {remedy}"
-            raise ValueError(f"{name} must be at most {most:g}, got {number}{more}")
-        raise ValueError(f"{name} must be finite and {bound} in float32, got {number}")
-
-
-def vector(name: str, value, length: int, meaning: str) -> None:
-    """Raises unless ``value`` is ``length`` real weights, finite and >= 0 where concrete."""
-    kinds = Sequence | np.ndarray | jax.Array | numbers.Real
-    if isinstance(value, str) or not isinstance(value, kinds):
-        raise TypeError(f"{name} must be an array of real weights, got {_describe(value)}")
-    unmasked(name, value)
-    if isinstance(value, Sequence) and any(isinstance(entry, Tracer) for entry in value):
-        value = jnp.stack([jnp.asarray(entry) for entry in value])
-    weights = value if isinstance(value, jax.Array) else np.asarray(value)
-    if not is_real(weights.dtype):
-        raise TypeError(f"{name} must be real weights, got {weights.dtype}")
-    shape(name, weights, (length,), meaning)
-    nonnegative(name, weights)
+# --- Arrays, which may be traced
 
 
 def key(name: str, value) -> None:
     """Raises TypeError unless ``value`` is one PRNG key."""
     typed = isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
-    raw = isinstance(value, jax.Array | np.ndarray) and value.dtype == np.uint32
+    raw = isinstance(value, Array) and value.dtype == np.uint32
     if not (typed and value.shape == ()) and not (raw and value.ndim == 1):
-        raise TypeError(f"{name} must be a key from jax.random.key, got {_describe(value)}")
+        raise TypeError(f"{name} must be a key from jax.random.key, got {described(value)}")
 
 
 def array(name: str, value) -> None:
     """Raises TypeError unless ``value`` is an array, and one that JAX takes as it is."""
-    if not isinstance(value, jax.Array | np.ndarray):
+    if not isinstance(value, Array):
         raise TypeError(
             f"{name} must be a JAX or NumPy array, got {type(value).__name__}; "
             "convert it with jnp.asarray"
@@ -252,27 +177,11 @@ def mask(name: str, value, expected: Sequence[int]) -> None:
     shape(name, value, expected, "[batch, *spatial]")
 
 
-def unit_interval(name: str, value) -> None:
-    """Raises ValueError if a concrete ``value`` has an entry outside [0, 1] (NaN passes)."""
-    known = concrete.values(value)
-    if known is not None and ((known < 0) | (known > 1)).any():
-        raise ValueError(
-            f"{name} must lie in [0, 1], got values from {float(known.min())} to "
-            f"{float(known.max())}; apply a sigmoid or softmax to logits, divide counts"
-        )
+# --- What messages share
 
 
-def nonnegative(name: str, value) -> None:
-    """Raises ValueError if a concrete ``value`` has a negative, infinite or NaN entry."""
-    known = concrete.values(value)
-    if known is not None and not ((known >= 0) & (known <= LARGEST)).all():
-        raise ValueError(
-            f"{name} must be finite and not negative, got values from {float(known.min())} to "
-            f"{float(known.max())}"
-        )
-
-
-def _static(name: str, value, kind: str) -> None:
+def static(name: str, value, kind: str) -> None:
+    """Raises TypeError if ``value`` is traced."""
     if isinstance(value, Tracer):
         raise TypeError(
             f"{name} must be a static {kind}, known before tracing, got the traced value {value}; "
@@ -280,5 +189,6 @@ def _static(name: str, value, kind: str) -> None:
         )
 
 
-def _describe(value) -> str:
+def described(value) -> str:
+    """Type and value, for a message."""
     return f"{type(value).__name__} {value!r}"[:200]

@@ -4,11 +4,12 @@ import jax
 import jax.numpy as jnp
 
 from rmi_jax import checks
+from rmi_jax.dtypes import Array
 from rmi_jax.labels import check_labels, narrow
 
 
 def pair(
-    predictions: jax.Array, labels: jax.Array, num_classes: int, where: jax.Array | None
+    predictions: Array, labels: Array, num_classes: int, where: Array | None
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Checks the arguments that metrics share; returns both maps as int32, and the valid pixels."""
     both = {"predictions": predictions, "labels": labels}

@@ -1,7 +1,12 @@
 """Which types are accepted, and which are computed with."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+
+# What arguments are: NumPy arrays are welcome, and copied to the device. Numbers and weights that a
+# schedule may give are `jax.typing.ArrayLike`, which is what Optax says of its schedules.
+Array = jax.Array | np.ndarray
 
 
 def compute_dtype(dtype: jnp.dtype) -> jnp.dtype:

@@ -14,6 +14,7 @@ slope s and a change of basis C.
 
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -122,6 +123,9 @@ def whiten(
       slope: s of the errors ``D = Y - s P``, ``[...]``.
       prior: jitter and anchor.
     """
+    # Nothing is broadcast: each image and class has matrices of its own.
+    chex.assert_equal_shape([scatter, itself, change])
+    chex.assert_shape(slope, scatter.shape[:-2])
     noise = gram(to_regions(change, slope))
     joint = scatter + prior.anchor * itself + prior.jitter * noise
     # J >= alpha I, so that in this basis no pivot is smaller than alpha times that of C C'.

@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rmi_jax import checks
 from rmi_jax.downsampling import cell_counts
 from rmi_jax.geometry import Halo, Maps, Scale
 
@@ -100,18 +99,6 @@ def summed(values: Any, halo: Halo | None) -> Any:
 def largest(values: jax.Array, halo: Halo | None) -> jax.Array:
     """The largest value of the devices that share an image."""
     return values if halo is None else lax.pmax(values, halo.axis_name)
-
-
-def axis_size(name: str, value: str) -> int:
-    """Number of devices along the mesh axis ``value``; raises unless inside its ``shard_map``."""
-    devices = checks.mapped_axis(name, value)
-    index = lax.axis_index(value)
-    # With check_vma=True the type of a sum over devices says that it is the same on all of them.
-    # (Only types are compared here: the sum is not used, and compilers remove it.)
-    if jax.typeof(index) == jax.typeof(lax.psum(index, value)):
-        # Otherwise JAX differentiates such sums as if each device had a loss of its own.
-        raise ValueError(f"{name} needs shard_map with check_vma=True, its default")
-    return devices
 
 
 def _extended(maps: jax.Array, halo: Halo, outside: int = 0) -> jax.Array:

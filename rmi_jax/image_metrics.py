@@ -8,16 +8,17 @@ An image without valid pixels, as in the padding of a last batch, is NaN through
 import jax
 import jax.numpy as jnp
 
-from rmi_jax import checks, class_maps
+from rmi_jax import checks, class_maps, ranges
+from rmi_jax.dtypes import Array
 from rmi_jax.undefined import where_defined
 
 
 def image_iou(
-    predictions: jax.Array,
-    labels: jax.Array,
+    predictions: Array,
+    labels: Array,
     num_classes: int,
     *,
-    where: jax.Array | None = None,
+    where: Array | None = None,
 ) -> jax.Array:
     """Intersection over union of each class in each image.
 
@@ -50,7 +51,7 @@ def image_iou(
     return where_defined(union > 0, hits / jnp.maximum(union, 1))
 
 
-def mean_image_iou(ious: jax.Array, *, worst: float = 1.0) -> jax.Array:
+def mean_image_iou(ious: Array, *, worst: float = 1.0) -> jax.Array:
     """Mean over the classes of each image, then over the images: a scalar.
 
     Args:
@@ -73,7 +74,7 @@ def mean_image_iou(ious: jax.Array, *, worst: float = 1.0) -> jax.Array:
     return _mean_of_worst(means, classes > 0, share)
 
 
-def class_image_iou(ious: jax.Array, *, worst: float = 1.0) -> jax.Array:
+def class_image_iou(ious: Array, *, worst: float = 1.0) -> jax.Array:
     """Mean over the images of each class: ``[C]``, NaN for a class that no image has.
 
     `jnp.nanmean` of it is the mean over the images and then over the classes (mIoU^C of Wang et
@@ -106,17 +107,17 @@ def _mean_of_worst(scores: jax.Array, known: jax.Array, share: float) -> jax.Arr
 
 
 def _share(worst: float) -> float:
-    share = checks.static_scalar("worst", worst, least=0)
+    share = ranges.static_scalar("worst", worst, least=0)
     if not 0 < share <= 1:
         raise ValueError(f"worst must be a share of the images in (0, 1], got {share}")
     return share
 
 
-def _checked(ious: jax.Array) -> jax.Array:
+def _checked(ious: Array) -> jax.Array:
     checks.floating("ious", ious)
     if ious.ndim != 2 or 0 in ious.shape:
         raise ValueError(
             f"ious must have shape [images, classes], got {ious.shape}; use what image_iou returns"
         )
-    checks.unit_interval("ious", ious)
+    ranges.unit_interval("ious", ious)
     return jnp.asarray(ious, jnp.float32)

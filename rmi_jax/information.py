@@ -5,29 +5,30 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
-from rmi_jax import checks
-from rmi_jax.dtypes import compute_dtype
+from rmi_jax import checks, ranges
+from rmi_jax.dtypes import Array, compute_dtype
 from rmi_jax.options import Factor, RegionOptions, pixel_weights, region_options
 from rmi_jax.terms import mutual_information, region_loss, region_terms
 
 
 def region_information_loss(
-    probs: jax.Array,
-    targets: jax.Array,
+    probs: Array,
+    targets: Array,
     *,
     region_size: int | Sequence[int] = 3,
     dilation: int | Sequence[int] = 1,
     factor: Factor = 1,
-    scale_weights: Sequence[float] | jax.Array | None = None,
+    scale_weights: Sequence[float] | Array | None = None,
     downsampling: str = "avg",
-    jitter: float | jax.Array = 5e-4,
-    anchor: float | jax.Array = 0.0,
-    where: jax.Array | None = None,
+    jitter: ArrayLike = 5e-4,
+    anchor: ArrayLike = 0.0,
+    where: Array | None = None,
     ignored: str = "exclude",
     zero_floor: bool = True,
     region_stride: int | Sequence[int] = 1,
-    region_key: jax.Array | None = None,
+    region_key: Array | None = None,
     axis: int = -1,
     spatial_axis_name: str | None = None,
     implementation: str | None = None,
@@ -91,20 +92,20 @@ def region_information_loss(
 
 
 def region_mutual_information(
-    probs: jax.Array,
-    targets: jax.Array,
+    probs: Array,
+    targets: Array,
     *,
     normalize: bool = False,
     region_size: int | Sequence[int] = 3,
     dilation: int | Sequence[int] = 1,
     factor: Factor = 1,
-    scale_weights: Sequence[float] | jax.Array | None = None,
+    scale_weights: Sequence[float] | Array | None = None,
     downsampling: str = "avg",
-    jitter: float | jax.Array = 5e-4,
-    where: jax.Array | None = None,
+    jitter: ArrayLike = 5e-4,
+    where: Array | None = None,
     ignored: str = "exclude",
     region_stride: int | Sequence[int] = 1,
-    region_key: jax.Array | None = None,
+    region_key: Array | None = None,
     axis: int = -1,
     spatial_axis_name: str | None = None,
     implementation: str | None = None,
@@ -167,9 +168,9 @@ def region_mutual_information(
 
 
 def _read(
-    probs: jax.Array,
-    targets: jax.Array,
-    where: jax.Array | None,
+    probs: Array,
+    targets: Array,
+    where: Array | None,
     axis: int,
     **options: Any,
 ) -> tuple[tuple[jax.Array, jax.Array, jax.Array | None], RegionOptions]:
@@ -177,7 +178,7 @@ def _read(
     for name, value in (("probs", probs), ("targets", targets)):
         checks.floating_maps(name, value)
         checks.shape(name, value, probs.shape, "the shape of probs")
-        checks.unit_interval(name, value)
+        ranges.unit_interval(name, value)
         maps.append(jnp.moveaxis(value, checks.class_axis("axis", axis, value.ndim), -1))
     dtype = compute_dtype(maps[0].dtype)
     expanded = region_options(maps[0].shape, dtype, activation="identity", **options)

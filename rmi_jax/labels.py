@@ -8,7 +8,7 @@ import numpy as np
 from jax import lax
 
 from rmi_jax import checks, concrete
-from rmi_jax.dtypes import is_integer
+from rmi_jax.dtypes import Array, is_integer
 
 
 def check_labels(
@@ -28,7 +28,7 @@ def check_labels(
     checks.shape(name, value, expected, meaning)
 
 
-def narrow(maps: jax.Array | np.ndarray, num_classes: int) -> jax.Array:
+def narrow(maps: Array, num_classes: int) -> jax.Array:
     """Labels as int16 or int32; 64-bit labels are clipped, so that what is no class stays none."""
     if maps.dtype.itemsize == 8:
         # By NumPy where it can be: JAX converts to 32 bits first, which may wrap around to a class.
@@ -71,7 +71,7 @@ def class_sums(values: jax.Array, labels: jax.Array, classes: int) -> jax.Array:
     return lax.platform_dependent(values, labels, cpu=scatter, default=compare)
 
 
-def _is_whole(value: jax.Array | np.ndarray) -> bool:
+def _is_whole(value: Array) -> bool:
     """Whether no entry is known to have a fraction."""
     known = concrete.values(value) if jnp.issubdtype(value.dtype, jnp.floating) else None
     return known is None or bool((np.floor(known) == known).all())

@@ -6,9 +6,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
-from rmi_jax import checks
-from rmi_jax.dtypes import compute_dtype
+from rmi_jax import checks, ranges
+from rmi_jax.dtypes import Array, compute_dtype
 from rmi_jax.labels import check_labels, narrow
 from rmi_jax.objective import objective
 from rmi_jax.options import Factor, pixel_weights
@@ -30,25 +31,25 @@ PAPER: Mapping[str, Any] = MappingProxyType(
 
 
 def rmi_loss(
-    logits: jax.Array,
-    labels: jax.Array,
+    logits: Array,
+    labels: Array,
     *,
-    bce_weight: float | jax.Array = 0.5,
-    rmi_weight: float | jax.Array | None = None,
+    bce_weight: ArrayLike = 0.5,
+    rmi_weight: ArrayLike | None = None,
     region_size: int | Sequence[int] = 3,
     dilation: int | Sequence[int] = 1,
     factor: Factor = 1,
-    scale_weights: Sequence[float] | jax.Array | None = None,
+    scale_weights: Sequence[float] | Array | None = None,
     downsampling: str = "avg",
     activation: str = "softmax",
-    jitter: float | jax.Array = 5e-4,
-    anchor: float | jax.Array = 0.01,
-    class_weights: jax.Array | None = None,
-    where: jax.Array | None = None,
+    jitter: ArrayLike = 5e-4,
+    anchor: ArrayLike = 0.01,
+    class_weights: Sequence[float] | Array | None = None,
+    where: Array | None = None,
     ignored: str = "exclude",
     zero_floor: bool = True,
     region_stride: int | Sequence[int] = 1,
-    region_key: jax.Array | None = None,
+    region_key: Array | None = None,
     reduction: str = "mean",
     has_aux: bool = False,
     axis: int = -1,
@@ -160,25 +161,25 @@ def rmi_loss(
 
 
 def soft_rmi_loss(
-    logits: jax.Array,
-    targets: jax.Array,
+    logits: Array,
+    targets: Array,
     *,
-    bce_weight: float | jax.Array = 0.5,
-    rmi_weight: float | jax.Array | None = None,
+    bce_weight: ArrayLike = 0.5,
+    rmi_weight: ArrayLike | None = None,
     region_size: int | Sequence[int] = 3,
     dilation: int | Sequence[int] = 1,
     factor: Factor = 1,
-    scale_weights: Sequence[float] | jax.Array | None = None,
+    scale_weights: Sequence[float] | Array | None = None,
     downsampling: str = "avg",
     activation: str = "sigmoid",
-    jitter: float | jax.Array = 5e-4,
-    anchor: float | jax.Array = 0.1,
-    class_weights: jax.Array | None = None,
-    where: jax.Array | None = None,
+    jitter: ArrayLike = 5e-4,
+    anchor: ArrayLike = 0.1,
+    class_weights: Sequence[float] | Array | None = None,
+    where: Array | None = None,
     ignored: str = "exclude",
     zero_floor: bool = True,
     region_stride: int | Sequence[int] = 1,
-    region_key: jax.Array | None = None,
+    region_key: Array | None = None,
     reduction: str = "mean",
     has_aux: bool = False,
     axis: int = -1,
@@ -226,7 +227,7 @@ def soft_rmi_loss(
     logits = _classes_last(logits, axis, "logits")
     given, targets = targets, _classes_last(targets, axis, "targets")
     checks.shape("targets", targets, logits.shape, "the shape of logits")
-    checks.unit_interval("targets", given)  # as given: moved, it is traced under `jit`
+    ranges.unit_interval("targets", given)  # as given: moved, it is traced under `jit`
     dtype = compute_dtype(logits.dtype)
     targets = targets.astype(dtype)
     if activation == "softmax" and logits.shape[-1] == 1:
@@ -259,6 +260,6 @@ def soft_rmi_loss(
     )
 
 
-def _classes_last(maps: jax.Array, axis: int, name: str) -> jax.Array:
+def _classes_last(maps: Array, axis: int, name: str) -> jax.Array:
     checks.floating_maps(name, maps)
     return jnp.moveaxis(maps, checks.class_axis("axis", axis, maps.ndim), -1)

@@ -16,18 +16,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rmi_jax import checks, class_maps, concrete, dtypes, undefined
+from rmi_jax import checks, class_maps, concrete, dtypes, ranges, undefined
+from rmi_jax.dtypes import Array
 from rmi_jax.image_metrics import class_image_iou, image_iou, mean_image_iou  # noqa: F401
 
 MOST_CLASSES = math.isqrt(np.iinfo(np.int32).max)  # of a matrix whose cells an int32 can number
 
 
 def confusion_matrix(
-    predictions: jax.Array,
-    labels: jax.Array,
+    predictions: Array,
+    labels: Array,
     num_classes: int,
     *,
-    where: jax.Array | None = None,
+    where: Array | None = None,
 ) -> jax.Array:
     """Counts pixels by true and predicted class.
 
@@ -58,7 +59,7 @@ def confusion_matrix(
     return counts.sum(0, dtype=jnp.int32)[:cells].reshape(num_classes, num_classes)
 
 
-def iou(matrix: jax.Array) -> jax.Array:
+def iou(matrix: Array) -> jax.Array:
     """Intersection over union of each class, ``[C]``, from a confusion matrix ``[C, C]``.
 
     NaN for an absent class: one that is neither in the labels nor predicted. Every ratio raises
@@ -68,26 +69,26 @@ def iou(matrix: jax.Array) -> jax.Array:
     return _ratio(hits, hits + misses + false_alarms)
 
 
-def mean_iou(matrix: jax.Array) -> jax.Array:
+def mean_iou(matrix: Array) -> jax.Array:
     """Mean intersection over union (a scalar), absent classes left out; NaN if all are absent."""
     hits, misses, false_alarms = _hits_misses_false_alarms(matrix)
     union = hits + misses + false_alarms
     return _ratio(_ratio(hits, union, 0).sum(), (union > 0).sum(dtype=jnp.float32))
 
 
-def dice(matrix: jax.Array) -> jax.Array:
+def dice(matrix: Array) -> jax.Array:
     """Dice coefficient (F1) of each class, ``[C]``, from a confusion matrix; NaN where absent."""
     hits, misses, false_alarms = _hits_misses_false_alarms(matrix)
     return _ratio(2 * hits, 2 * hits + misses + false_alarms)
 
 
 def boundary_counts(
-    predictions: jax.Array,
-    labels: jax.Array,
+    predictions: Array,
+    labels: Array,
     num_classes: int,
     *,
     tolerance: float,
-    where: jax.Array | None = None,
+    where: Array | None = None,
 ) -> jax.Array:
     """Counts what `boundary_f1` and `boundary_iou` need.
 
@@ -114,7 +115,7 @@ def boundary_counts(
       ValueError: as `confusion_matrix`, and for a tolerance below 1 or not finite.
     """
     predictions, labels, valid = class_maps.pair(predictions, labels, num_classes, where)
-    tolerance = checks.static_scalar("tolerance", tolerance, least=1)
+    tolerance = ranges.static_scalar("tolerance", tolerance, least=1)
     known = ~_near(~valid, tolerance)
 
     def count_class(index: jax.Array) -> jax.Array:
@@ -136,7 +137,7 @@ def boundary_counts(
     return jax.lax.map(count_class, jnp.arange(num_classes))
 
 
-def boundary_f1(counts: jax.Array) -> jax.Array:
+def boundary_f1(counts: Array) -> jax.Array:
     """Boundary F1 of each class, ``[C]``, from `boundary_counts` ``[C, 6]``; NaN without contours.
 
     Precision is the share of predicted contour pixels within the tolerance of the true contour,
@@ -150,7 +151,7 @@ def boundary_f1(counts: jax.Array) -> jax.Array:
     return undefined.where_defined(predicted + true > 0, f1)
 
 
-def boundary_iou(counts: jax.Array) -> jax.Array:
+def boundary_iou(counts: Array) -> jax.Array:
     """Boundary IoU of each class, ``[C]``, from `boundary_counts` ``[C, 6]``; NaN without bands.
 
     Intersection over union of the two bands along the boundaries (Cheng et al., "Boundary IoU",
@@ -178,7 +179,7 @@ def _near(mask: jax.Array, distance: float) -> jax.Array:
     return hits[:, 0] > 0.5
 
 
-def _hits_misses_false_alarms(matrix: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _hits_misses_false_alarms(matrix: Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     _check_counts("matrix", matrix, "confusion_matrix")
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or matrix.size == 0:
         raise ValueError(
@@ -192,7 +193,7 @@ def _hits_misses_false_alarms(matrix: jax.Array) -> tuple[jax.Array, jax.Array, 
     return hits, others.sum(1), others.sum(0)
 
 
-def _columns(counts: jax.Array) -> tuple[jax.Array, ...]:
+def _columns(counts: Array) -> tuple[jax.Array, ...]:
     _check_counts("counts", counts, "boundary_counts")
     if counts.ndim != 2 or counts.shape[1] != 6 or counts.size == 0:
         raise ValueError(
@@ -209,13 +210,13 @@ def _columns(counts: jax.Array) -> tuple[jax.Array, ...]:
     return tuple(jnp.asarray(counts, jnp.float32).T)
 
 
-def _check_counts(name: str, value: jax.Array, source: str) -> None:
+def _check_counts(name: str, value: Array, source: str) -> None:
     checks.array(name, value)
     if not dtypes.is_real(value.dtype):
         raise TypeError(
             f"{name} must hold counts, got {value.dtype}; use what {source} returns, or sums of it"
         )
-    checks.nonnegative(name, value)
+    ranges.nonnegative(name, value)
 
 
 def _ratio(part: jax.Array, whole: jax.Array, otherwise: float = math.nan) -> jax.Array:

@@ -1,13 +1,16 @@
 """The objective: cross entropy and RMI term, weighted and summed over the classes."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
-from rmi_jax import checks
+from rmi_jax import checks, mesh, ranges
 from rmi_jax.cross_entropy import cross_entropy
-from rmi_jax.dtypes import compute_dtype
+from rmi_jax.dtypes import Array, compute_dtype
 from rmi_jax.gaussian import Terms
 from rmi_jax.options import region_options
 from rmi_jax.terms import mutual_information, region_loss, region_terms
@@ -29,9 +32,9 @@ def objective(
     pixel_weights: jax.Array | None,
     *,
     activation: str,
-    bce_weight: float | jax.Array,
-    rmi_weight: float | jax.Array | None,
-    class_weights: jax.Array | None,
+    bce_weight: ArrayLike,
+    rmi_weight: ArrayLike | None,
+    class_weights: Sequence[float] | Array | None,
     zero_floor: bool,
     reduction: str,
     has_aux: bool,
@@ -49,13 +52,13 @@ def objective(
     checks.boolean("zero_floor", zero_floor)
     checks.boolean("has_aux", has_aux)
     checks.one_of("reduction", reduction, ("mean", "none"))
-    checks.mapped_axes("axis_name", axis_name)
+    mesh.mapped_axes("axis_name", axis_name)
     given = _part_weights(bce_weight, rmi_weight)
     # A part whose weight is the number 0 is left out of the program, unless both are.
     with_cross_entropy = has_aux or not _is_zero(given[0])
     with_rmi = has_aux or not _is_zero(given[1]) or not with_cross_entropy
     if class_weights is not None:
-        checks.vector("class_weights", class_weights, logits.shape[-1], "one per class")
+        ranges.vector("class_weights", class_weights, logits.shape[-1], "one per class")
     bce_weight, rmi_weight = (jnp.asarray(weight, dtype) for weight in given)
     class_weights = jnp.asarray(1 if class_weights is None else class_weights, dtype)
 
@@ -64,6 +67,7 @@ def objective(
     if with_cross_entropy:
         axis_names = axis_name, options.spatial_axis_name
         entropy = cross_entropy(logits, targets, pixel_weights, activation, *axis_names)
+        chex.assert_shape(entropy, (logits.shape[0], logits.shape[-1]))
     if with_rmi:
         active = has_aux or rmi_weight != 0
         terms = region_terms(logits, targets, pixel_weights, options, active)
@@ -101,13 +105,13 @@ def _loss_parts(
 def _part_weights(bce_weight: Any, rmi_weight: Any) -> tuple[Any, Any]:
     """Checked weights of the two parts, which may be traced."""
     if rmi_weight is None:
-        checks.scalar("bce_weight", bce_weight, most=1, remedy="or pass rmi_weight as well")
+        ranges.scalar("bce_weight", bce_weight, most=1, remedy="or pass rmi_weight as well")
         return bce_weight, 1 - bce_weight
-    checks.scalar("bce_weight", bce_weight)
-    checks.scalar("rmi_weight", rmi_weight)
+    ranges.scalar("bce_weight", bce_weight)
+    ranges.scalar("rmi_weight", rmi_weight)
     return bce_weight, rmi_weight
 
 
-def _is_zero(weight: float | jax.Array) -> bool:
+def _is_zero(weight: ArrayLike) -> bool:
     """Whether a weight is known to be 0; a traced one only skips the work when it runs."""
     return isinstance(weight, int | float) and weight == 0

@@ -1,21 +1,26 @@
 """Options of the RMI term: checked, and expanded into what one scale after the other reads."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.typing import ArrayLike
 
-from rmi_jax import checks, concrete, halo
+from rmi_jax import checks, concrete, halo, mesh, patches, ranges, streaming
 from rmi_jax.downsampling import cell_counts
-from rmi_jax.dtypes import is_real
-from rmi_jax.gaussian import Prior
-from rmi_jax.geometry import Regions, Scale
+from rmi_jax.dtypes import Array, is_real
+from rmi_jax.gaussian import Prior, Terms
+from rmi_jax.geometry import Maps, Regions, Scale
 
 Factor = int | Sequence[int | Sequence[int]]
-IMPLEMENTATIONS = ("streaming", "patches")  # the first is the default
+Implementation = Callable[[Maps, Prior, tuple[Scale, ...]], list[Terms]]
+IMPLEMENTATIONS: dict[str, Implementation] = {
+    "streaming": streaming.terms_of_scales,  # the first is the default
+    "patches": patches.terms_of_scales,
+}
 SMALLEST_JITTER = 1e-12  # smaller ones drown in rounding; float32 does better with 1e-5 or more
 LARGEST_ANCHOR = 1e6  # here the regression matrix W is already the identity in float32
 # Pixel weight times number of pixels. With more, the smallest jitter is lost to rounding.
@@ -29,7 +34,7 @@ class RegionOptions(NamedTuple):
     scale_weights: jax.Array  # [number of scales]
     prior: Prior  # jitter alpha and anchor tau
     offset: jax.Array | None  # [N] shift of the grid of region positions
-    implementation: str
+    implementation: Implementation
 
     @property
     def spatial_axis_name(self) -> str | None:
@@ -46,29 +51,30 @@ def region_options(
     region_size: int | Sequence[int],
     dilation: int | Sequence[int],
     factor: Factor,
-    scale_weights: Sequence[float] | jax.Array | None,
+    scale_weights: Sequence[float] | Array | None,
     downsampling: str,
-    jitter: float | jax.Array,
-    anchor: float | jax.Array = 0.0,
+    jitter: ArrayLike,
+    anchor: ArrayLike = 0.0,
     ignored: str,
     region_stride: int | Sequence[int],
-    region_key: jax.Array | None,
+    region_key: Array | None,
     spatial_axis_name: str | None,
     implementation: str | None,
 ) -> RegionOptions:
     """Checks the options of the RMI term against maps of ``shape`` ``[B, *S, C]``; expands them."""
     rows, *others = shape[1:-1]
     devices = (
-        1 if spatial_axis_name is None else halo.axis_size("spatial_axis_name", spatial_axis_name)
+        1 if spatial_axis_name is None else mesh.axis_size("spatial_axis_name", spatial_axis_name)
     )
     spatial = (devices * rows, *others)
     ndim = len(spatial)
     checks.one_of("downsampling", downsampling, ("avg", "max", "interpolate"))
     checks.one_of("ignored", ignored, ("exclude", "zero"))
-    checks.scalar("jitter", jitter, least=SMALLEST_JITTER)
-    checks.scalar("anchor", anchor, most=LARGEST_ANCHOR)
-    implementation = IMPLEMENTATIONS[0] if implementation is None else implementation
-    checks.one_of("implementation", implementation, IMPLEMENTATIONS)
+    ranges.scalar("jitter", jitter, least=SMALLEST_JITTER)
+    ranges.scalar("anchor", anchor, most=LARGEST_ANCHOR)
+    names = tuple(IMPLEMENTATIONS)
+    implementation = names[0] if implementation is None else implementation
+    checks.one_of("implementation", implementation, names)
     regions = Regions(
         checks.per_axis("region_size", region_size, ndim),
         checks.per_axis("dilation", dilation, ndim),
@@ -92,13 +98,11 @@ def region_options(
         _scale_weights(scale_weights, len(scales), dtype),
         lax.stop_gradient(Prior(jnp.asarray(jitter, dtype), jnp.asarray(anchor, dtype))),
         offset,
-        implementation,
+        IMPLEMENTATIONS[implementation],
     )
 
 
-def pixel_weights(
-    where: jax.Array | None, shape: Sequence[int], dtype: jnp.dtype
-) -> jax.Array | None:
+def pixel_weights(where: Array | None, shape: Sequence[int], dtype: jnp.dtype) -> jax.Array | None:
     """Pixel weights of ``shape`` ``[B, *S]``, without a gradient, from a mask or weights."""
     if where is None:
         return None
@@ -106,7 +110,7 @@ def pixel_weights(
     if not (where.dtype == bool or is_real(where.dtype)):
         raise TypeError(f"where must be a boolean mask or real weights, got {where.dtype}")
     checks.shape("where", where, shape, "[batch, *spatial]")
-    checks.nonnegative("where", where)
+    ranges.nonnegative("where", where)
     known = concrete.values(where)
     if known is not None and float(known.max()) * known.size > LARGEST_WEIGHT:
         raise ValueError(
@@ -128,5 +132,5 @@ def _scale_weights(scale_weights, scales: int, dtype: jnp.dtype) -> jax.Array:
     if scale_weights is None:
         decay = 0.5 ** np.arange(scales)
         return jnp.asarray(decay / decay.sum(), dtype)
-    checks.vector("scale_weights", scale_weights, scales, "one per scale in factor")
+    ranges.vector("scale_weights", scale_weights, scales, "one per scale in factor")
     return jnp.asarray(scale_weights, dtype)

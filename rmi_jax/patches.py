@@ -6,6 +6,7 @@ region vectors in memory: ``streaming`` computes the same numbers in bounded mem
 
 from functools import partial
 
+import chex
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -40,6 +41,8 @@ def _scale_terms(maps: Maps, prior: Prior, scale: Scale) -> Terms:
     if cells is None:
         cells = jnp.ones_like(y[..., 0])  # sharded as the images are
     cells = shift_grid(cells, offset, scale.regions)
+    # However each was downsampled: the prediction may be interpolated, labels and weights are not.
+    chex.assert_equal_shape_prefix([p, y, cells], cells.ndim)
     positions = owned(position_weights(cells, scale.regions), scale, scale.regions.span[0])
     cells = owned(cells, scale)
 

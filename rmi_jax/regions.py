@@ -8,11 +8,12 @@ import numpy as np
 from jax import lax
 
 from rmi_jax import checks
+from rmi_jax.dtypes import Array
 from rmi_jax.geometry import Regions
 
 
 def extract_regions(
-    maps: jax.Array,
+    maps: Array,
     region_size: int | Sequence[int],
     *,
     dilation: int | Sequence[int] = 1,
@@ -50,7 +51,7 @@ def extract_regions(
     return jnp.swapaxes(row[:, 0], -1, -2)
 
 
-def _volume_regions(maps: jax.Array, regions: Regions) -> jax.Array:
+def _volume_regions(maps: Array, regions: Regions) -> jax.Array:
     """Regions of ``[B, D, H, W, C]`` in two planar steps: the compiler is slow at three axes."""
     batch, depth, height, width, channels = maps.shape
     *slices, columns = regions.positions((depth, height, width))
@@ -63,7 +64,7 @@ def _volume_regions(maps: jax.Array, regions: Regions) -> jax.Array:
     return lax.collapse(jnp.moveaxis(patches, (-1, -2, -3), (-3, -2, -1)), 4, 6)
 
 
-def _planar_regions(maps: jax.Array, regions: Regions) -> jax.Array:
+def _planar_regions(maps: Array, regions: Regions) -> jax.Array:
     """Regions of ``[B, H, W, C]``, ``[B, rows, columns, C, d]``."""
     batch, height, width, channels = maps.shape
     rows, columns = regions.positions((height, width))

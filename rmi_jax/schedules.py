@@ -2,7 +2,7 @@
 
 import optax
 
-from rmi_jax import checks
+from rmi_jax import checks, ranges
 
 
 def warmup_schedule(
@@ -36,7 +36,7 @@ def warmup_schedule(
     warmup_steps = checks.static_int("warmup_steps", warmup_steps, least=0)
     transition_steps = checks.positive_int("transition_steps", transition_steps)
     remedy = "the cross entropy's largest weight is 1"
-    checks.scalar("final_weight", final_weight, most=1, remedy=remedy)
+    ranges.scalar("final_weight", final_weight, most=1, remedy=remedy)
     # Optax's interpolation starts at its first value only up to rounding, unless that is 0. A
     # weight a little above 1 would be refused, and one a little below would start the RMI work.
     rmi_weight = optax.linear_schedule(

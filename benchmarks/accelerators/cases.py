@@ -24,7 +24,7 @@ class Case(NamedTuple):
         return options if self.dtype == "float32" else f"{options}, {self.dtype}"
 
 
-def _factor(factor: int, activation: str, bar: dict[str, float], dtype: str = "float32") -> Case:
+def _factor(factor: int, activation: str, bar: Mapping[str, float], dtype: str = "float32") -> Case:
     return Case({"factor": factor, "activation": activation}, dtype, bar)
 
 

@@ -40,8 +40,9 @@ def compiled(target: str, case: cases.Case, shape: tuple[int, ...]) -> tuple[str
     start = time.perf_counter()
     program = lowered.compile()
     seconds = time.perf_counter() - start
-    memory = program.memory_analysis()
-    return program.as_text(), {
+    text, memory = program.as_text(), program.memory_analysis()
+    assert text is not None
+    return text, {
         "compile_s": round(seconds, 1),
         "arguments": memory.argument_size_in_bytes,
         "outputs": memory.output_size_in_bytes,

@@ -31,7 +31,7 @@ class Array(NamedTuple):
         return math.prod(sizes) * self.itemsize
 
     @property
-    def count(self) -> int:
+    def elements(self) -> int:
         return math.prod(self.sizes)
 
 

@@ -57,11 +57,11 @@ def _walk(program, target, trips, name, times, loops, values: Values, found) -> 
         _note_value(instruction, values)
         opcode = instruction.opcode
         if opcode == "while":
-            turns = _turns(program, computation, instruction, values)
+            known = _turns(program, computation, instruction, values)
             inner = _inside(computation, instruction, values)
             body = instruction.attribute("body"), instruction.attribute("condition")
-            fixed = turns is not None
-            turns = turns if fixed else trips(program.functions(instruction))
+            fixed = known is not None
+            turns = trips(program.functions(instruction)) if known is None else known
             if not fixed and target.sync:
                 add(instruction, target.sync, sync=True, n=times * (turns + 1))
             for part, n in zip(body, (turns, turns + 1), strict=True):
@@ -167,7 +167,8 @@ def _sliced(user: Instruction, index: int, array: Array, target: Target) -> floa
         out = user.arrays[0]
         run = array.itemsize * _window(user, "slice_sizes")
         return min(
-            max(out.bytes, out.count * array.itemsize / run * max(run, target.granule)), array.bytes
+            max(out.bytes, out.elements * array.itemsize / run * max(run, target.granule)),
+            array.bytes,
         )
     return array.bytes
 
@@ -180,7 +181,7 @@ def _pieces(sizes: tuple[int, ...], array: Array, target: Target) -> float:
         if sizes[axis] < array.sizes[axis]:
             break
     part = array._replace(sizes=sizes)
-    pieces = part.count * array.itemsize / run
+    pieces = part.elements * array.itemsize / run
     return min(max(part.bytes, pieces * max(run, target.granule)), array.bytes)
 
 
@@ -193,7 +194,7 @@ def _updated(computation, update: Instruction, target: Target) -> float:
     fastest = update.arrays[0].order[0]
     inserted = re.search(r"inserted_window_dims=\{([\d,]*)\}", update.text)
     alone = inserted is not None and str(fastest) in inserted.group(1).split(",")
-    return values.count * max(values.itemsize, target.granule if alone else 0)
+    return values.elements * max(values.itemsize, target.granule if alone else 0)
 
 
 def _used(program, computation, index, target) -> float:
@@ -253,7 +254,7 @@ def _flops(program, computation, instruction) -> float:
         if found and part.operands and part.operands[0] in place:
             left = place[part.operands[0]].arrays[0]
             axes = [int(a) for a in re.findall(r"\d+", found.group(1))]
-            total += 2 * part.arrays[0].count * math.prod(left.sizes[a] for a in axes)
+            total += 2 * part.arrays[0].elements * math.prod(left.sizes[a] for a in axes)
     return total
 
 
@@ -266,7 +267,7 @@ def _gathered(program, computation, instruction) -> float:
     most = 0.0
     for place, part in _called(program, computation, instruction):
         if part.opcode == "gather":
-            most = max(most, part.arrays[0].count / _window(part, "slice_sizes"))
+            most = max(most, part.arrays[0].elements / _window(part, "slice_sizes"))
         elif part.opcode == "scatter":
             # One update for every index, whatever the window.
             most = max(most, place[part.operands[1]].arrays[0].sizes[0])

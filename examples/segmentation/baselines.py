@@ -1,5 +1,7 @@
 """Losses to compare RMI with: logits ``[B, H, W, C]``, labels ``[B, H, W]`` with 255 ignored."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -37,7 +39,8 @@ def dice(logits: jax.Array, labels: jax.Array) -> jax.Array:
     extended = jnp.concatenate([logits, jnp.zeros_like(logits[..., :1])], axis=-1)
     extended = jnp.where(ignored == (jnp.arange(classes + 1) == classes), extended, -1e9)
     targets = jax.nn.one_hot(jnp.where(ignored[..., 0], classes, labels), classes + 1)
-    losses = optax.losses.dice_loss(extended, targets, axis=(0, 1, 2), reduction="none")
+    axes: Any = (0, 1, 2)  # of which Optax's annotation does not know
+    losses = optax.losses.dice_loss(extended, targets, axis=axes, reduction="none")
     return losses[:-1].mean()
 
 

@@ -16,7 +16,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from segmentation import hosts
-from segmentation.models import Network, Weights
+from segmentation.models import Weights
 
 # What a checkpoint holds. To predict, the weights are enough, or their average if there is one.
 WEIGHTS, AVERAGE, TRAINING, POSITION, RUN = "weights", "average", "training", "position", "run"
@@ -55,7 +55,9 @@ def save(
 
     An error of the checkpoint before this one shows here too, as in `finish`.
     """
-    saved = {name: ocp.args.StandardSave(item) for name, item in items.items()}
+    saved: dict[str, ocp.args.CheckpointArgs] = {
+        name: ocp.args.StandardSave(item) for name, item in items.items()
+    }
     saved[POSITION] = ocp.args.JsonSave(position)
     saved[RUN] = ocp.args.JsonSave(run | {"items": list(items)})
     try:
@@ -88,7 +90,9 @@ class Unreadable(RuntimeError):
 def restore(manager: ocp.CheckpointManager, like: dict[str, Any]) -> Found | None:
     """The newest checkpoint, with its arrays on the devices of `like`; None if there is none."""
     abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-    wanted = {name: ocp.args.StandardRestore(item) for name, item in abstract.items()}
+    wanted: dict[str, ocp.args.CheckpointArgs] = {
+        name: ocp.args.StandardRestore(item) for name, item in abstract.items()
+    }
     wanted[POSITION] = ocp.args.JsonRestore()
     damaged = {}
     for step in sorted(manager.all_steps(), reverse=True):
@@ -98,6 +102,7 @@ def restore(manager: ocp.CheckpointManager, like: dict[str, Any]) -> Found | Non
         except Exception as error:  # of an incomplete copy: whatever Orbax happens to need next
             problem = f"{type(error).__name__}: {error}".splitlines()[0][:200]
         if hosts.all_agree(found is not None):
+            assert found is not None  # as this process agrees
             return Found(step, {name: found[name] for name in like}, found[POSITION], damaged)
         damaged[step] = problem
     if damaged:
@@ -136,14 +141,14 @@ def record(folder: Path) -> dict[str, Any] | None:
     return None
 
 
-def weights(folder: Path, network: Network) -> tuple[int, Weights]:
+def weights(folder: Path, like: Weights) -> tuple[int, Weights]:
     """The step of the newest checkpoint that can be read, and the weights to predict with."""
     known = record(folder) or {}
     has_average = AVERAGE in known.get("items", ())
     name = AVERAGE if has_average else WEIGHTS
     with opened(folder) as manager:
         try:
-            found = restore(manager, {name: network.weights})
+            found = restore(manager, {name: like})
         except Unreadable as error:
             raise SystemExit(str(error)) from error
     if found is None:

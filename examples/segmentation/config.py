@@ -16,6 +16,8 @@ from segmentation.layouts import LayoutName, Split
 from segmentation.models import BackboneName, ModelName
 from segmentation.writing import write_whole
 
+LossName = Literal["rmi", "softmax", "sigmoid"]
+
 
 @dataclass(frozen=True)
 class Rmi:
@@ -86,7 +88,7 @@ class Config:
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     """Number type of the network's layers. Parameters, statistics and the loss are float32."""
 
-    loss: Literal["rmi", "softmax", "sigmoid"] = "rmi"
+    loss: LossName = "rmi"
     """RMI with cross entropy; softmax and sigmoid are the cross entropies alone."""
     rmi: Rmi = field(default_factory=Rmi)
 

@@ -64,10 +64,10 @@ def read_table(file: Path) -> tuple[tuple[str, ...], np.ndarray, Table]:
             content = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise BadData(f"{file}: cannot be read, {error}") from error
-    if not isinstance(content, dict) or (unknown := set(content) - set(KEYS)):
-        known = "`classes`, `ignored` and `colours`"
-        got = sorted(unknown) if isinstance(content, dict) else type(content).__name__
-        raise BadData(f"{file}: knows {known}, got {got}")
+    is_table = isinstance(content, dict)
+    unknown = sorted(set(content) - set(KEYS)) if is_table else type(content).__name__
+    if unknown:
+        raise BadData(f"{file}: knows `classes`, `ignored` and `colours`, got {unknown}")
     classes = content.get("classes")
     if not isinstance(classes, dict) or not 2 <= len(classes) <= IGNORED:
         raise BadData(

@@ -18,7 +18,7 @@ Identity = dict[str, Any]
 def of(config: Config, dataset: Dataset) -> Identity:
     """For JSON. Of the pictures themselves it has digests of a few, evenly spread."""
     samples = getattr(dataset.reader, "samples", ())
-    has_weights = config.weights is not None and config.weights.is_file()
+    weights = config.weights if config.weights and config.weights.is_file() else None
     chosen = [samples[i * len(samples) // SAMPLED] for i in range(SAMPLED) if samples]
     return {
         "root": str(config.root and config.root.absolute()),
@@ -34,7 +34,7 @@ def of(config: Config, dataset: Dataset) -> Identity:
             for s in chosen
         ],
         "weights": str(config.weights),
-        "weights_content": digest(content(config.weights)) if has_weights else None,
+        "weights_content": digest(content(weights)) if weights else None,
     }
 
 

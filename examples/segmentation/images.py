@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from segmentation.problems import BadData
 
@@ -105,8 +106,8 @@ def turned(file: Path) -> str:
 
 def _described(file: Path, picture: Image.Image, use: Use) -> Stored:
     """What the file stores, if that is read."""
-    if picture.format not in FORMATS:
-        known = ", ".join(dict.fromkeys(FORMATS))
+    if picture.format is None or picture.format not in FORMATS:
+        known = ", ".join(FORMATS)
         raise BadData(f"{file}: is a file of {picture.format}; read are {known}")
     pages = _pages(picture)
     if pages > 1:
@@ -162,7 +163,7 @@ def _png(file: Path, picture: Image.Image) -> Stored:
     return Stored(kinds[colour], bits, step=_step(bits) if colour == 0 else 1)
 
 
-def _tiff(file: Path, picture: Image.Image) -> Stored:
+def _tiff(file: Path, picture: TiffImageFile) -> Stored:
     space, samples = _tag(picture, 262, 1), _tag(picture, 277, 1)
     widths, formats = picture.tag_v2.get(258, (1,)), picture.tag_v2.get(339, (1,))
     extra = picture.tag_v2.get(338, ())
@@ -219,7 +220,7 @@ def _webp(file: Path, picture: Image.Image) -> Stored:
     return Stored("rgb + alpha" if picture.mode == "RGBA" else "rgb", 8, is_lossy=True)
 
 
-FORMATS: dict[str | None, Any] = {
+FORMATS: dict[str, Any] = {
     "PNG": _png,
     "JPEG": _jpeg,
     "MPO": _jpeg,

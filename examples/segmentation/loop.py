@@ -62,7 +62,8 @@ def run(config: Config) -> None:
                 seed=config.seed,
             )
             if config.weights is not None and before is None:
-                network = pretrained.load(network, config.weights)
+                weights = pretrained.load(network.weights, config.weights)
+                network = network._replace(weights=weights)
             with checkpoints.opened(folder / "checkpoints", config.keep) as manager:
                 described = {"options": to_dict(config), "identity": identity_now}
                 proceed(config, network, train, test, manager, described)

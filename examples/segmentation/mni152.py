@@ -37,7 +37,7 @@ def volume() -> Volume:
 
     def read(name: str) -> np.ndarray:
         file = folder / f"mni_icbm152_{name}_tal_nlin_sym_09a_converted.nii.gz"
-        return np.asanyarray(nibabel.load(file).dataobj).astype(np.float32)
+        return np.asanyarray(nibabel.Nifti1Image.from_filename(file).dataobj).astype(np.float32)
 
     image, grey, white = map(read, ("t1", "gm", "wm"))
     # The likeliest tissue; what is neither grey nor white inside the brain is mostly fluid.

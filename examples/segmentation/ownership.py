@@ -18,12 +18,10 @@ from typing import IO
 
 from segmentation import writing
 
-try:
-    import fcntl
-except ModuleNotFoundError:  # Windows
+if sys.platform == "win32":
     import msvcrt
-
-    fcntl = None
+else:
+    import fcntl
 
 LOCK = "run.lock"
 FILES = (LOCK, "config.yaml", "classes.json", "history.jsonl", "report.html")
@@ -72,11 +70,11 @@ def claimed(folder: Path) -> Iterator[None]:
 def _lock(file: IO[str], folder: Path) -> bool:
     """Whether the file is now locked by this process, or cannot be locked at all."""
     try:
-        if fcntl is not None:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        else:
+        if sys.platform == "win32":
             file.seek(FAR)
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):  # the latter over some networks, and on Windows
         return False
     except OSError as error:

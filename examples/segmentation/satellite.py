@@ -114,7 +114,7 @@ def crops(tiles: Tiles, *, seed: int, batch: int, size: int) -> Iterator[Tiles]:
             for at, side in zip(pixel, tiles.labels.shape[1:], strict=True)
         )
         window = np.s_[tile, row : row + size, column : column + size]
-        turns, mirror = random.integers(4), random.choice([-1, 1])
+        turns, mirror = int(random.integers(4)), random.choice([-1, 1])
         return tuple(np.rot90(maps[window], turns)[::mirror] for maps in tiles)
 
     while True:

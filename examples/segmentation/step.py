@@ -1,7 +1,7 @@
 """What is trained, and one step of training."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -108,10 +108,10 @@ def make(config: Config, network: Network) -> Callable[..., tuple[State, Metrics
         compute = gradient if parts_count == 1 else accumulated
         grads, statistics, loss, parts = compute(state.weights, images, labels, key, state.step)
         changes, memory = transformation.update(grads, state.optimizer, state.weights.params)
-        weights = Weights(optax.apply_updates(state.weights.params, changes), statistics)
-        average = state.average
-        if average is not None:
-            average = optax.incremental_update(weights, average, 1 - config.ema)
+        params = cast(Arrays, optax.apply_updates(state.weights.params, changes))
+        weights, average = Weights(params, statistics), state.average
+        if average is not None and config.ema is not None:
+            average = cast(Weights, optax.incremental_update(weights, average, 1 - config.ema))
         finite = jax.tree.map(lambda a: jnp.all(jnp.isfinite(a)), (loss, weights))
         metrics = Metrics(
             loss, optax.tree.norm(grads), jnp.all(jnp.array(jax.tree.leaves(finite))), parts

@@ -53,7 +53,7 @@ class Watch:
         stacked = jax.tree.map(lambda *values: np.stack(values), *metrics)
         parts = objective.mean(stacked.parts)
         seconds = (time.perf_counter() - self.time) / len(metrics)
-        rate, weight = (float(schedule(step - 1)) for schedule in self.schedules)
+        rate, weight = (np.asarray(schedule(step - 1)).item() for schedule in self.schedules)
         seen = parts.images > 0
         information = np.where(seen, parts.mutual_information, np.nan)
         record = {

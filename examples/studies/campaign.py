@@ -18,7 +18,7 @@ def tuned_rate(runs: Sequence[dict[str, Any]], wanted: Settings) -> float:
         same = s.loss == wanted.loss and setup(s) == setup(wanted)
         if same and s.seed == s.fold == 0:
             tried[s.rate] = run["validation"]["miou"]
-    return max(tried, key=tried.get) if tried else wanted.rate
+    return max(tried, key=tried.__getitem__) if tried else wanted.rate
 
 
 def plan(

@@ -85,4 +85,4 @@ def cwmi(probs: jax.Array, targets: jax.Array) -> jax.Array:
         for maps in (probs, targets)
     )
     levels = zip(predicted, true, strict=True)
-    return sum(conditional_log_det(p, y).mean() for p, y in levels)
+    return sum((conditional_log_det(p, y).mean() for p, y in levels), start=jnp.zeros(()))

@@ -29,9 +29,9 @@ class Maps(NamedTuple):
 class Split(NamedTuple):
     """Indices of pictures."""
 
-    train: Sequence[int]
-    validation: Sequence[int]
-    test: Sequence[int]
+    train: Sequence[int] | np.ndarray
+    validation: Sequence[int] | np.ndarray
+    test: Sequence[int] | np.ndarray
 
 
 @dataclass(frozen=True)
@@ -106,15 +106,16 @@ def _task(
     **options,
 ) -> Task:
     """`pictures` ``[N, H, W, channels]`` and `labels` ``[N, H, W]``, divided and standardized."""
-    train = pictures[np.asarray(split.train)].astype(np.float32)
-    mean, std = train.mean(axis=(0, 1, 2)), train.std(axis=(0, 1, 2))
+    seen = pictures[np.asarray(split.train)].astype(np.float32)
+    mean, std = seen.mean(axis=(0, 1, 2)), seen.std(axis=(0, 1, 2))
 
-    def part(chosen: Sequence[int]) -> Maps:
+    def part(chosen: Sequence[int] | np.ndarray) -> Maps:
         index = np.asarray(chosen)
         images = (pictures[index].astype(np.float32) - mean) / std
         return Maps(images, labels[index].astype(np.uint8))
 
-    return Task(name, classes, *map(part, split), **options)
+    train, validation, test = map(part, split)
+    return Task(name, classes, train, validation, test, **options)
 
 
 def _read(files: Sequence[Path]) -> np.ndarray:

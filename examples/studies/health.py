@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 import tyro
@@ -34,7 +35,7 @@ def watched(settings: trainer.Settings, task: data.Task) -> dict[str, Any]:
 
     @jax.jit
     def measure(params):
-        logits = nnx.merge(graph, params)(images)
+        logits = nnx.merge(graph, params)(jnp.asarray(images))
         return rmi_jax.rmi_loss(logits, labels, **options, has_aux=True)
 
     lines = []

@@ -44,7 +44,8 @@ def thin_part(maps: Maps, foreground: int, background: int, share: float) -> Map
 def pieces(mask: np.ndarray) -> np.ndarray:
     """Numbers the connected parts of a stack of masks, cut along a grid; 0 is outside."""
     within_image = ndimage.generate_binary_structure(3, 1) & (np.arange(3) == 1)[:, None, None]
-    parts, _ = ndimage.label(mask, within_image)
+    parts = np.zeros(mask.shape, np.int32)
+    ndimage.label(mask, within_image, output=parts)
     rows, columns = (np.arange(side) // BLOCK for side in mask.shape[1:])
     square = rows[:, None] * (columns[-1] + 1) + columns
     keys = parts * (square.max() + 1) + square
@@ -58,7 +59,7 @@ def painted_over(image: np.ndarray, erased: np.ndarray, objects: np.ndarray) -> 
     if not erased.any():
         return image
     gone = ndimage.binary_dilation(erased, iterations=MARGIN)
-    near = ~ndimage.binary_dilation(objects, iterations=MARGIN)
+    near = np.logical_not(ndimage.binary_dilation(objects, iterations=MARGIN))
 
     def blurred(values: np.ndarray) -> np.ndarray:
         return ndimage.gaussian_filter(values.astype(np.float64), 6)

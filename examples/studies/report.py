@@ -115,7 +115,7 @@ def best_baseline(
         for name in BASELINES
         if name in chosen and scored(chosen[name], score.name, part)
     }
-    return max(means, key=means.get) if means else None
+    return max(means, key=means.__getitem__) if means else None
 
 
 def mean_and_error(values: Observations) -> str:
@@ -140,20 +140,19 @@ def table(runs: Sequence[Run], wanted: Settings, part: Part = "test") -> str:
     columns = [s for s in SCORES if any(scored(group, s.name, part) for group in chosen.values())]
     best = {score: best_baseline(chosen, score, part) for score in columns}
     head = ["loss", "rate", "seeds"]
-    for score in columns:
-        head += [score.title, f"over {TITLES[best[score]]}" if best[score] else "over -"]
+    for score, rival in best.items():
+        head += [score.title, f"over {TITLES[rival] if rival else '-'}"]
     rows = [[*head, "steps to its mIoU"]]
     for name, group in chosen.items():
         row = [TITLES[name], f"{group[0]['settings']['rate']:g}", str(len(group))]
-        for score in columns:
+        for score, rival in best.items():
             ours = scored(group, score.name, part)
             row.append(mean_and_error(ours) if ours else "-")
-            rival = best[score]
-            compared = rival is not None and rival != name
-            row.append(
-                difference_text(paired(ours, scored(chosen[rival], score.name, part)))
-                if compared else "-"
-            )  # fmt: skip
+            if rival is None or rival == name:
+                row.append("-")
+            else:
+                theirs = scored(chosen[rival], score.name, part)
+                row.append(difference_text(paired(ours, theirs)))
         row.append(steps_text(group, chosen.get(best[SCORES[0]] or "", ())))
         rows.append(row)
     lines = ["| " + " | ".join(row) + " |" for row in rows]
@@ -193,7 +192,7 @@ def plot(runs: Sequence[Run], tasks: Sequence[str], file: Path) -> None:
     figure, axes = plt.subplots(
         1, len(panels), figsize=(6 * len(panels), 4), squeeze=False, layout="constrained"
     )
-    colours = dict(zip(TITLES, plt.get_cmap("tab20").colors, strict=False))
+    colours = dict(zip(TITLES, matplotlib.color_sequences["tab20"], strict=False))
     for axis, wanted in zip(axes[0], panels, strict=True):
         for name, group in chosen_runs(runs, wanted).items():
             curves = np.array([[point[2] for point in r["curve"]] for r in group])

@@ -1,5 +1,8 @@
 """What predictions ``[N, H, W]`` are worth, in percent (of information: in bits)."""
 
+# The extra `study` need not be where types are checked.
+# pyright: reportMissingImports=false
+
 from typing import Any
 
 import jax
@@ -37,18 +40,14 @@ def scores(
     images = [confusion(p, y, number) for p, y in zip(predictions, labels, strict=True)]
     iou = ious(np.sum(images, axis=0))
     counts = jax.jit(metrics.boundary_counts, static_argnames=("num_classes", "tolerance"))
-    contours = sum(
-        np.asarray(
-            counts(p[None].astype(np.int32), y[None].astype(np.int32), num_classes=number,
-                   tolerance=TOLERANCE),
-            np.float64,
-        )
-        for p, y in zip(predictions, labels, strict=True)
-    )  # fmt: skip
+    contours = [
+        np.asarray(counts(p[None], y[None], num_classes=number, tolerance=TOLERANCE), np.float64)
+        for p, y in zip(predictions.astype(np.int32), labels.astype(np.int32), strict=True)
+    ]
     return {
         "miou": float(np.nanmean(iou)),
         "image_iou": float(np.mean([np.nanmean(ious(matrix)) for matrix in images])),
-        "boundary_f1": 100 * float(np.nanmean(metrics.boundary_f1(contours))),
+        "boundary_f1": 100 * float(np.nanmean(metrics.boundary_f1(np.sum(contours, axis=0)))),
         "iou": {
             name: None if np.isnan(v) else float(v) for name, v in zip(classes, iou, strict=True)
         },
@@ -65,7 +64,14 @@ def partition(predicted: np.ndarray, true: np.ndarray) -> dict[str, float]:
 
     bits, rand = [], []
     for p, y in zip(predicted, true, strict=True):
-        parts, truth = ndimage.label(p)[0], ndimage.label(y)[0]
+        parts, truth = _connected(p), _connected(y)
         bits.append(np.sum(skimage.variation_of_information(truth, parts, ignore_labels=(0,))))
         rand.append(skimage.adapted_rand_error(truth, parts)[0])
     return {"vi": float(np.mean(bits)), "rand_error": 100 * float(np.mean(rand))}
+
+
+def _connected(mask: np.ndarray) -> np.ndarray:
+    """Numbers the connected parts; 0 is outside."""
+    parts = np.zeros(mask.shape, np.int32)
+    ndimage.label(mask, output=parts)
+    return parts

@@ -11,7 +11,7 @@ from PIL import Image
 with miniature.importing_examples():
     from segmentation import catalogue, layouts
     from segmentation.check import check_data
-    from segmentation.dataset import IGNORED
+    from segmentation.dataset import IGNORED, FileReader
     from segmentation.problems import BadData
 
 pytestmark = pytest.mark.examples
@@ -117,9 +117,10 @@ def test_check_names_a_value_outside_the_table(camvid):
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.3, 0.6, 0.95])
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
 def test_check_names_a_truncated_picture(suffix, share, tmp_path):
-    layout = {".png": "camvid", ".jpg": "ade20k"}[suffix]
+    layout: layouts.LayoutName = "camvid" if suffix == ".png" else "ade20k"
     miniature.build(layout, tmp_path)
     dataset = layouts.open_dataset(layout, tmp_path, "train")
+    assert isinstance(dataset.reader, FileReader)
     file = dataset.reader.samples[2].image
     content = file.read_bytes()
     file.write_bytes(content[: int(share * len(content))])

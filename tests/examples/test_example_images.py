@@ -24,7 +24,7 @@ RGB = RANDOM.integers(0, 256, (ROWS, COLUMNS, 3))
 RGBA = np.dstack([RGB, np.full((ROWS, COLUMNS), 255)])
 
 
-def numbers(largest, kind=int):
+def numbers(largest, kind: type = int):
     return RANDOM.integers(0, largest, (ROWS, COLUMNS), endpoint=True).astype(kind)
 
 
@@ -196,7 +196,7 @@ def _by_pillow(kind, **options):
 
 
 GREY = numbers(255)
-REFUSED = {
+REFUSED: dict[str, tuple[images.Use, str, bytes]] = {
     "png grey 16": ("picture", "16-bit grey", files.png(GREY, 16)),
     "png rgb 16": ("picture", "16-bit rgb", files.png(RGB, 16, 2)),
     "png rgb 16 and alpha": ("picture", r"16-bit rgb \+ alpha", files.png(RGBA, 16, 6)),

@@ -1,5 +1,7 @@
 """What `examples/predict.py` reads and writes, with a stand-in for the network."""
 
+from types import SimpleNamespace
+
 import miniature
 import numpy as np
 import pytest
@@ -17,12 +19,18 @@ COLOURS = np.array([(0, 0, 0), (255, 0, 0)], np.uint8)
 
 
 @pytest.fixture
-def start(monkeypatch, tmp_path):
+def seen():
+    """Shapes of the pictures that the last start predicted."""
+    return []
+
+
+@pytest.fixture
+def start(monkeypatch, tmp_path, seen):
     """Predicts class 1 where a picture is bright; gives the shapes of what was predicted."""
     weights = {"kernel": np.arange(3.0)}
 
     def run(*pictures, output=tmp_path / "out", bias=0.0, **options):
-        seen = []
+        seen.clear()
 
         def network(image):
             seen.append(image.shape[:2])
@@ -30,15 +38,12 @@ def start(monkeypatch, tmp_path):
 
         described = config.Config(model="unet", crop=(16, 16)), ["dark", "木"], COLOURS
         monkeypatch.setattr(predict, "described", lambda run: described)
-        monkeypatch.setattr(models, "build", lambda *_, **__: None)
+        monkeypatch.setattr(models, "build", lambda *_, **__: SimpleNamespace(weights=None))
         given = {"kernel": weights["kernel"] + bias}
         monkeypatch.setattr(checkpoints, "weights", lambda *_: (7, given))
         monkeypatch.setattr(windows, "predictor", lambda *_: lambda _: network)
-        try:
-            predict.main(tmp_path / "run", pictures, output, **options)
-        finally:
-            run.seen = seen
-        return seen
+        predict.main(tmp_path / "run", pictures, output, **options)
+        return list(seen)
 
     return run
 
@@ -75,7 +80,7 @@ def test_writes_a_mask_and_an_overlay_for_each_picture(start, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("way", ["folder", "file"])
-def test_pictures_are_never_replaced_by_their_masks(way, start, tmp_path):
+def test_pictures_are_never_replaced_by_their_masks(way, start, seen, tmp_path):
     folder = tmp_path / "in"
     for name in ("a.jpg", "b.png", "c.png", "a_overlay.jpg"):
         save(folder / name)
@@ -83,7 +88,7 @@ def test_pictures_are_never_replaced_by_their_masks(way, start, tmp_path):
     with pytest.raises(writing.ForeignFile, match=r"is in the way"):
         start(*([folder] if way == "folder" else sorted(folder.iterdir())), output=folder)
     assert tree(tmp_path) == before
-    assert not start.seen
+    assert not seen
 
 
 def test_what_it_wrote_is_no_picture_and_may_be_written_again(start, tmp_path, capsys):
@@ -120,7 +125,7 @@ def test_masks_that_were_corrected_by_hand_stay(start, tmp_path):
     assert tree(tmp_path) == before
 
 
-def test_one_bad_picture_does_not_end_the_others(start, tmp_path, capsys):
+def test_one_bad_picture_does_not_end_the_others(start, seen, tmp_path, capsys):
     folder = tmp_path / "in"
     for number in range(4):
         save(folder / f"{number}.png", height=8 + number)
@@ -133,7 +138,7 @@ def test_one_bad_picture_does_not_end_the_others(start, tmp_path, capsys):
     first, *named = str(error.value).splitlines()
     assert first == "2 pictures without a mask:"
     assert [line.split(": ")[0] for line in named] == [str(folder / "1.png"), str(folder / "3.png")]
-    assert start.seen == [(8, 12), (10, 12)]
+    assert seen == [(8, 12), (10, 12)]
     assert "2 masks and overlays" in capsys.readouterr().out
     assert not (tmp_path / "out/1.png").exists()
     (folder / "1.png").write_bytes(good)  # a second start goes on

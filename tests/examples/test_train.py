@@ -221,7 +221,7 @@ def test_predicts_masks_and_overlays_without_the_loss(finished, scratch):
 
     options = config.from_command_line(["--config", str(folder / "config.yaml")])
     network = models.build("deeplabv3plus", 7, backbone="tiny", dtype="float32", seed=3)
-    _, weights = checkpoints.weights(folder / "checkpoints", network)
+    _, weights = checkpoints.weights(folder / "checkpoints", network.weights)
     predict = windows.predictor(network, options.crop, 8)(weights)
     colours = np.array(json.loads((folder / "classes.json").read_text())["colours"], np.uint8)
     seen = set()

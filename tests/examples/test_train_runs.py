@@ -122,8 +122,8 @@ def test_a_run_does_not_go_on_with_other_data(root, change, message, moves):
     options = options_for(root)
     trained(options)
     if moves:  # and with all else as it was
-        options = dataclasses.replace(options, root=root.with_name("elsewhere"))
-        shutil.copytree(root, options.root)
+        elsewhere = shutil.copytree(root, root.with_name("elsewhere"))
+        options = dataclasses.replace(options, root=elsewhere)
     before = contents(options.output)
     change(options.root)
     with pytest.raises(SystemExit, match=message) as refused:
@@ -156,10 +156,10 @@ def same(options, other):
 
 def test_a_run_may_move_and_a_picture_may_be_repaired(root):
     options = options_for(root)
-    moved = dataclasses.replace(options, root=root.with_name("moved"))
-    shutil.copytree(root, moved.root)
+    elsewhere = shutil.copytree(root, root.with_name("moved"))
+    moved = dataclasses.replace(options, root=elsewhere)
     assert same(options, moved) == []
-    picture, *_ = sorted((moved.root / "images/train").iterdir())
+    picture, *_ = sorted((elsewhere / "images/train").iterdir())
     picture.write_bytes(b"")
     assert same(options, moved) == same(moved, options) == []
 
@@ -233,8 +233,8 @@ def holder(folder):
         "from pathlib import Path; from segmentation import ownership\n"
         f"with ownership.claimed(Path({str(folder)!r})): print(flush=True); input()\n"
     )
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    process = subprocess.Popen([sys.executable, "-c", code], text=True, **pipes)
+    command, pipe = [sys.executable, "-c", code], subprocess.PIPE
+    process = subprocess.Popen(command, text=True, stdin=pipe, stdout=pipe)
     assert process.stdout.readline() == "\n"
     return process
 
@@ -295,6 +295,7 @@ def test_of_damaged_checkpoints_the_one_before_is_read(three, tmp_path, lost):
             shutil.rmtree(path) if path.is_dir() else path.write_bytes(path.read_bytes()[:5])
     with checkpoints.opened(folder, keep=4) as manager:
         found = checkpoints.restore(manager, ITEMS)
+        assert found is not None
         assert (found.step, found.position) == (good, {"place": good})
         np.testing.assert_array_equal(found.items["weights"]["kernel"], good * np.arange(6))
         assert list(found.damaged) == list(lost)

@@ -82,7 +82,7 @@ def backbone_features(name, file, images):
     blank = models.Weights(
         *({f"backbone.{name}": a for name, a in models.named(s).items()} for s in layouts)
     )
-    weights = pretrained.load(models.Network(blank, None, None), file).weights
+    weights = pretrained.load(blank, file)
     states = [
         models.filled(layout, {name.removeprefix("backbone."): a for name, a in arrays.items()})
         for layout, arrays in zip(layouts, weights, strict=True)

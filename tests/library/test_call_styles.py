@@ -25,7 +25,7 @@ from flax import nnx
 from tolerances import assert_grad, assert_value
 
 import rmi_jax
-from rmi_jax import checks, concrete, terms
+from rmi_jax import concrete, options, ranges
 from rmi_jax.gaussian import Terms
 
 CASES = [(name, array) for name, (arrays, _) in FUNCTIONS.items() for array in arrays]
@@ -56,7 +56,7 @@ def brief(monkeypatch):
             value += jnp.sum(leaf).astype(dtype)
         return [Terms(*[value] * len(Terms._fields)) for _ in scales]
 
-    monkeypatch.setitem(terms.IMPLEMENTATIONS, "streaming", terms_of_scales)
+    monkeypatch.setitem(options.IMPLEMENTATIONS, "streaming", terms_of_scales)
 
 
 @pytest.mark.parametrize(("name", "array"), CASES)
@@ -208,7 +208,7 @@ def test_what_cannot_be_read_is_not_checked():
     matrix = jnp.asarray(MATRIX)
     matrix.delete()  # as donation does; a transfer guard raises the same
     assert concrete.values(matrix) is None
-    jax.eval_shape(lambda m: checks.nonnegative("matrix", m), jnp.asarray(MATRIX))
+    jax.eval_shape(lambda m: ranges.nonnegative("matrix", m), jnp.asarray(MATRIX))
     np.testing.assert_array_equal(concrete.values(jnp.asarray(MATRIX)), MATRIX)
 
 
@@ -218,7 +218,7 @@ def test_values_of_16_bits_are_read(make):
     assert concrete.values(values).dtype == np.float32
     np.testing.assert_array_equal(concrete.values(values), [0.5, 1.0])
     with pytest.raises(ValueError, match="finite"):
-        checks.nonnegative("where", make(jnp.array([0.5, np.nan], jnp.bfloat16)))
+        ranges.nonnegative("where", make(jnp.array([0.5, np.nan], jnp.bfloat16)))
 
 
 def test_a_list_may_hold_traced_weights():

@@ -195,14 +195,16 @@ def test_pivots_that_rounding_took_are_lifted_to_their_floor():
     a = np.full((3, 3), 1e8, "float32") + np.float32(ALPHA) * np.eye(3, dtype="float32")
     expected = np.diag([1e4, ALPHA**0.5, ALPHA**0.5])
     expected[:, 0] = 1e4
-    np.testing.assert_allclose(gaussian.cholesky(a, ALPHA), expected, rtol=1e-6)
+    np.testing.assert_allclose(
+        gaussian.cholesky(jnp.asarray(a), jnp.float32(ALPHA)), expected, rtol=1e-6
+    )
 
 
 def test_entries_beside_a_lifted_pivot_stay_bounded():
     # Rounding left nothing of the second row but an entry of 64, which the lifted pivot divides.
     a = np.full((3, 3), 1e8, "float32")
     a[1, 2] = a[2, 1] = 1e8 + 64
-    lower = np.asarray(gaussian.cholesky(a, ALPHA), np.float64)
+    lower = np.asarray(gaussian.cholesky(jnp.asarray(a), jnp.float32(ALPHA)), np.float64)
     assert np.all(np.square(lower).sum(axis=1) <= (1 + 1e-6) * np.diag(a) + ALPHA)
 
 

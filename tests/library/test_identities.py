@@ -2,6 +2,7 @@
 
 import itertools
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -83,7 +84,7 @@ def test_scaling_all_weights_is_a_change_of_jitter(implementation, x64):
 def test_a_maximum_is_that_of_the_valid_pixels():
     maps = np.array([[-3.0, -1.0, 5.0, -2.0, 4.0, 7.0]], "float32")[..., None]
     where = np.array([[True, True, False, False, False, True]])
-    cells = rmi_jax.downsample(maps, 2, method="max", where=where)
+    cells = rmi_jax.downsample(jnp.asarray(maps), 2, method="max", where=jnp.asarray(where))
     # Windows start one pixel outside; one without valid pixels is 0.
     np.testing.assert_array_equal(cells[0, :, 0], [-3, -1, 0, 7])
 
@@ -316,7 +317,7 @@ def test_one_channel_trains_to_the_right_sign(implementation):
         return loss, grads, optax.apply_updates(params, jax.tree.map(lambda g: -0.5 * g, grads))
 
     params = {"w": jnp.zeros((3, 1)), "b": jnp.zeros((1, 1, 1, 1))}
-    _, grads, _ = step(params, jnp.float32(0))
+    loss, grads, _ = step(params, jnp.float32(0))
     assert all(np.all(np.asarray(grad) == 0) for grad in grads.values())
     for i in range(80):
         loss, _, params = step(params, jnp.asarray(schedule(i), "float32"))
@@ -429,7 +430,7 @@ def test_an_affine_prediction_changes_little(implementation, x64):
 
 def test_volumes_with_anisotropic_factors_and_regions(implementation, x64):
     data = example(3)
-    shared = {"region_size": (1, 3, 2), "dilation": (1, 1, 2)}
+    shared: dict[str, Any] = {"region_size": (1, 3, 2), "dilation": (1, 1, 2)}
     weights = (0.3, 1.1)
     factors = ((1, 2, 1), (2, 1, 1))
     arrays = data.probs, data.targets, data.weights

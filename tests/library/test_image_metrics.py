@@ -135,7 +135,7 @@ def test_a_sharded_batch_stays_sharded():
     devices = jax.devices()[:4] if len(jax.devices()) >= 4 else jax.devices()[:1]
     batch = PartitionSpec("batch")
     spread = jax.shard_map(
-        lambda *maps: metrics.image_iou(*maps, CLASSES),
+        lambda *maps: metrics.image_iou(*maps, num_classes=CLASSES),
         mesh=jax.sharding.Mesh(np.array(devices), ("batch",)),
         in_specs=batch,
         out_specs=batch,

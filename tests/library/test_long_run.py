@@ -37,8 +37,10 @@ COMPILED = "/jax/core/compile/backend_compile_duration"
 class Batch(NamedTuple):
     images: np.ndarray  # [B, H, W, 3]
     labels: np.ndarray  # [B, H, W]
-    peak: np.ndarray = np.float32(0)  # if not 0, logits are scaled so that their largest is this
-    shift: np.ndarray = np.float32(0)  # is added to all logits
+    peak: np.ndarray | np.float32 = np.float32(
+        0
+    )  # if not 0, logits are scaled so that their largest is this
+    shift: np.ndarray | np.float32 = np.float32(0)  # is added to all logits
 
 
 # --- What goes wrong. Everything is data, so that nothing needs to be compiled again.
@@ -150,7 +152,7 @@ def finite(tree):
 
 
 class State(NamedTuple):
-    params: list
+    params: optax.Params
     optimizer: optax.OptState
     step: jax.Array
     first_bad: jax.Array  # the first step with anything that is not finite, or -1
@@ -186,9 +188,9 @@ def compilations():
     """What XLA compiled since, whatever asked for it."""
     seen = []
 
-    def listener(event, seconds, **_):
+    def listener(event, duration_secs, **_):
         if event == COMPILED:
-            seen.append(seconds)
+            seen.append(duration_secs)
 
     jax.monitoring.register_event_duration_secs_listener(listener)
     yield seen

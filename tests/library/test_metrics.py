@@ -1,5 +1,7 @@
 """rmi_jax.metrics against scikit-learn and SciPy."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -42,10 +44,11 @@ def test_confusion_matrix_and_ratios_match_scikit_learn(shape):
     matrix = jax.jit(metrics.confusion_matrix, static_argnums=2)(predictions, labels, CLASSES)
     assert matrix.dtype == jnp.int32
     np.testing.assert_array_equal(matrix, sklearn.metrics.confusion_matrix(*flat, labels=classes))
-    jaccard = sklearn.metrics.jaccard_score(*flat, labels=classes, average=None)
+    of_each: dict[str, Any] = {"labels": classes, "average": None}
+    jaccard = sklearn.metrics.jaccard_score(*flat, **of_each)
     np.testing.assert_allclose(metrics.iou(matrix), jaccard, rtol=1e-6)
-    np.testing.assert_allclose(metrics.mean_iou(matrix), jaccard.mean(), rtol=1e-6)
-    f1 = sklearn.metrics.f1_score(*flat, labels=classes, average=None)
+    np.testing.assert_allclose(metrics.mean_iou(matrix), np.mean(jaccard), rtol=1e-6)
+    f1 = sklearn.metrics.f1_score(*flat, **of_each)
     np.testing.assert_allclose(metrics.dice(matrix), f1, rtol=1e-6)
 
 
@@ -79,9 +82,8 @@ def test_narrow_integers_hold_many_classes():
 
 def near(mask: np.ndarray, distance: float) -> np.ndarray:
     """The same question as the library asks, answered by SciPy's exact distance transform."""
-    return np.stack(
-        [ndimage.distance_transform_edt(~one) <= distance if one.any() else one for one in mask]
-    )
+    far = [np.asarray(ndimage.distance_transform_edt(~one)) for one in mask]
+    return np.stack([one.any() & (away <= distance) for one, away in zip(mask, far, strict=True)])
 
 
 def reference_boundary_counts(predictions, labels, tolerance):

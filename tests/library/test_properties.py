@@ -10,6 +10,7 @@ import os
 import zlib
 from functools import partial
 from types import SimpleNamespace
+from typing import Any
 
 import hypothesis
 import jax
@@ -101,7 +102,7 @@ def objective(row):
         if row.dtype == "float64" and row.activation == "sigmoid" and not soft:
             largest = 1e6  # for rows that compare: on a CPU this cross entropy subtracts two sums
         data = arrays(recipe, shape, largest)
-        traced = {"jitter": recipe.jitter, "anchor": recipe.anchor}
+        traced: dict[str, Any] = {"jitter": recipe.jitter, "anchor": recipe.anchor}
         if not row.without_cross_entropy:
             traced["bce_weight"] = recipe.bce_weight
         for name, length in (("scale_weights", len(row.scales)), ("class_weights", shape[-1])):
@@ -256,7 +257,7 @@ def turned(row, recipe):
     images, classes = rng.permutation(row.shape[0]), rng.permutation(row.shape[-1])
 
     def move(maps):
-        maps = np.flip(np.asarray(maps), flipped)[images]
+        maps = np.flip(np.asarray(maps), tuple(flipped.tolist()))[images]
         maps = maps[..., classes] if maps.ndim == row.ndim + 2 else maps
         return maps.transpose(0, *(1 + order(row)), *range(row.ndim + 1, maps.ndim))
 

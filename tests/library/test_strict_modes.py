@@ -6,6 +6,7 @@ the library with strict promotion.
 
 import contextlib
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -53,7 +54,8 @@ def objective(kind, implementation, options):
     """A function of logits and its arrays, with gradients by all that have one."""
     loss_fn = rmi_jax.rmi_loss if kind == "labels" else rmi_jax.soft_rmi_loss
     traced = {name: options[name] for name in ("where",) if name in options}
-    static = {name: value for name, value in options.items() if name not in traced}
+    static: dict[str, Any] = {"factor": 1}
+    static |= {name: value for name, value in options.items() if name not in traced}
 
     def total(logits, targets, key, traced):
         out = loss_fn(
@@ -63,7 +65,7 @@ def objective(kind, implementation, options):
             region_size=(1, 2),
             implementation=implementation,
             **traced,
-            **({"factor": 1} | static),
+            **static,
         )
         loss, aux = out if options.get("has_aux") else (out, None)
         return jnp.sum(loss), aux

@@ -61,7 +61,7 @@ CAST = ".astype(jnp.int32)"  # of class indices that were cast to floats
 EIGHT_BITS = jnp.asarray(MAPS).astype(jnp.float8_e4m3fn)
 
 
-def full(value, shape=SHAPE[:-1], dtype="float32"):
+def full(value, shape=SHAPE[:-1], dtype: str | type = "float32"):
     return np.full(shape, value, dtype)
 
 

@@ -2,14 +2,12 @@
 
 import contextlib
 import io
-import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from compiling import quick_flags
+from processes import run_in_process
 
 import rmi_jax
 
@@ -19,19 +17,7 @@ PAGES = ("mutual-information.md", "scaling.md")
 
 @pytest.mark.parametrize("page", PAGES)
 def test_page(page):
-    environment = {
-        **os.environ,
-        "XLA_FLAGS": quick_flags(8),
-        "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests" / "support"))),
-    }
-    done = subprocess.run(
-        [sys.executable, __file__, str(ROOT / "docs" / page)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+    done = run_in_process(__file__, 8, str(ROOT / "docs" / page))
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
 
 
@@ -65,4 +51,4 @@ def run(path):
 
 
 if __name__ == "__main__":
-    run(Path(sys.argv[1]))
+    run(Path(sys.argv[-1]))

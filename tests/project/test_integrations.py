@@ -1,10 +1,10 @@
 """The recipes of docs/integrations.md, read from the page and run (`pytest -m integrations`)."""
 
+# The extra `integrations` need not be where types are checked.
+# pyright: reportMissingImports=false
+
 import dataclasses
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from compiling import quick_flags
+from processes import run_in_process
 
 import rmi_jax
 
@@ -86,15 +86,7 @@ def test_optax():
 
 def test_flax_nnx():
     """In a process with four devices, as the guide is: explicit axes, parameters sharded."""
-    environment = {
-        **os.environ,
-        "XLA_FLAGS": quick_flags(4),
-        "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests" / "support"))),
-    }
-    done = subprocess.run(
-        [sys.executable, __file__], env=environment, capture_output=True, text=True, timeout=600
-    )
+    done = run_in_process(__file__, 4)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
 
 
@@ -141,11 +133,12 @@ def test_flax_linen():
     model = nn.Conv(CLASSES, (3, 3))
     params = model.init(jax.random.key(0), IMAGES)["params"]
     state = TrainState.create(apply_fn=model.apply, params=params, tx=optax.adam(1e-2))
-    losses = []
+    steps = []
     for _ in range(4):
-        state, loss, parts = recipe.train_step(state, IMAGES, LABELS)
-        losses.append(loss)
-    falls(losses)
+        state, *step = recipe.train_step(state, IMAGES, LABELS)
+        steps.append(step)
+    falls([loss for loss, _ in steps])
+    parts = steps[-1][1]
     logged = recipe.scalars(parts, ["sea", "land", "lake"])
     assert len(logged) == len(parts) * CLASSES
     assert logged["rmi/lake"] == float(parts.rmi[2])

@@ -10,6 +10,12 @@ with miniature.importing_examples():
     from segmentation.models import Network, Weights
 
 CLASSES, BATCH, SIDE = 3, 16, 12
+# Numbers of parts, by loss.
+CUTS: tuple[tuple[config.LossName, tuple[int, ...]], ...] = (
+    ("rmi", (4, 2)),
+    ("softmax", (2,)),
+    ("sigmoid", (2,)),
+)
 
 
 def network(random):
@@ -35,7 +41,7 @@ def check():
     """Prints nothing if all is well."""
     random = np.random.default_rng(0)
     net, (images, labels) = network(random), batch(random)
-    for loss, cuts in (("rmi", (4, 2)), ("softmax", (2,)), ("sigmoid", (2,))):
+    for loss, cuts in CUTS:
         results = []
         for parts, devices in ((1, 1), *((cut, 8 // cut) for cut in cuts)):
             options = config.Config(

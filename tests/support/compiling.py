@@ -14,7 +14,7 @@ def enable_x64(enabled=True):
     """64-bit types within a `with` block, under the name this JAX version has for it."""
     if hasattr(jax, "enable_x64"):
         return jax.enable_x64(enabled)
-    from jax.experimental import enable_x64
+    from jax.experimental import enable_x64  # pyright: ignore[reportAttributeAccessIssue]
 
     return enable_x64(enabled)
 

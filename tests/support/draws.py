@@ -232,7 +232,7 @@ def _row(seed, flips, options):
         setattr(row, name, per_axis[0] if len(set(per_axis)) == 1 else per_axis)
     sides = []
     for axis, size in enumerate(zip(*sizes.values(), strict=True)):
-        fit = _sides([f[axis] for f in row.scales], row.downsampling, *size, flips)
+        fit = _sides([f[axis] for f in row.scales], row.downsampling, *size, flips=flips)
         sides.append(next(itertools.islice(fit, row.margin, None)))
     least = 2 if row.function == "rmi_loss" or row.activation == "softmax" else 1
     row.shape = (row.batch, *sides, max(row.classes, least))

@@ -11,10 +11,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from PIL import Image
+
+if TYPE_CHECKING:
+    from segmentation.layouts import Split
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SIZE = (56, 72)  # height and width; they differ, so that a mix-up shows
@@ -50,14 +53,14 @@ def crops() -> tuple[tuple[np.ndarray, np.ndarray], ...]:
     return tuple(pairs[:: len(pairs) // 16][:16])
 
 
-def build(name: str, root: Path, count: int = 4) -> dict[str, list[Expected]]:
+def build(name: str, root: Path, count: int = 4) -> "dict[Split, list[Expected]]":
     """Writes the data set; returns what its splits "train" and "val" should read as.
 
     A name may end in a variant: "cityscapes:labelIds", "folder:colours", "folder:lists".
     """
     layout, _, variant = name.partition(":")
     pairs = iter(crops())
-    expected = {}
+    expected: dict[Split, list[Expected]] = {}
     for split in ("train", "val"):
         chosen = [next(pairs) for _ in range(count)]
         expected[split] = sorted(
@@ -152,7 +155,7 @@ def _drive(root, split, variant, stem, image, labels):
     return Expected(stem, image, np.where(seen, labels == 1, 255).astype(np.uint8))
 
 
-def drive(root: Path, variant: str = "") -> dict[str, list[Expected]]:
+def drive(root: Path, variant: str = "") -> "dict[Split, list[Expected]]":
     """Eight pictures to train and validate with, four to test with."""
     pairs = crops()
     made = {

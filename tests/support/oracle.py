@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 REAL = np.longdouble
+PerAxis = int | tuple[int, ...]
 MIN_PROB = 1e-6  # what the authors' code adds to every probability
 
 
@@ -142,9 +143,9 @@ def _log_det(matrix):
 class Statistics(NamedTuple):
     """What one map pair gives; gradients are of the loss, by cell."""
 
-    loss: float  # 1/(2d) log det(M + alpha I) with the anchor, no floor subtracted
-    information: float  # 1/(2d) log [det(Y Y' + alpha I) / det(M + alpha I)]
-    normalized: float  # information / (1/(2d) log det(I + Y Y' / alpha)), 0 where that is 0
+    loss: np.floating  # 1/(2d) log det(M + alpha I) with the anchor, no floor subtracted
+    information: np.floating  # 1/(2d) log [det(Y Y' + alpha I) / det(M + alpha I)]
+    normalized: np.floating  # information / (1/(2d) log det(I + Y Y' / alpha)), 0 where that is 0
     probs_grad: np.ndarray
     targets_grad: np.ndarray
 
@@ -216,15 +217,15 @@ def region_loss(
     targets,
     weights=None,
     *,
-    region_size=3,
-    dilation=1,
-    factor=1,
+    region_size: PerAxis = 3,
+    dilation: PerAxis = 1,
+    factor: PerAxis = 1,
     downsampling="avg",
     jitter=5e-4,
     anchor=0.0,
     ignored="exclude",
     zero_floor=True,
-    region_stride=1,
+    region_stride: PerAxis = 1,
 ):
     """Region statistics of ``[B, *S, C]`` maps at one scale, with every option of the library.
 
@@ -273,7 +274,7 @@ def region_loss(
         grads[1, b, ..., c] = spread_taps(result.targets_grad, y_taps, y.shape) * valid
     if zero_floor:
         values[0] -= np.log(REAL(jitter)) / 2
-    return RegionLoss(*(array.astype(np.float64) for array in (*values, *grads)))
+    return RegionLoss(*values.astype(np.float64), *grads.astype(np.float64))
 
 
 def one_hot(labels, classes):

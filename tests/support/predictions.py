@@ -11,7 +11,7 @@ SHAPE = (2, 4)  # images, classes
 
 def _each_map(filtered, maps):
     moved = np.moveaxis(maps, -1, 1)
-    return np.moveaxis([[filtered(m) for m in image] for image in moved], 1, -1)
+    return np.moveaxis(np.array([[filtered(m) for m in image] for image in moved]), 1, -1)
 
 
 def _noise(side, scale, seed):

@@ -12,6 +12,7 @@ import miniature
 import numpy as np
 import orbax.checkpoint as ocp
 from compiling import quick_flags
+from etils import epath
 
 ROOT = Path(__file__).parents[2]
 STEPS = 6
@@ -122,7 +123,7 @@ def saved(run: Path, step: int = STEPS) -> dict[str, np.ndarray]:
     """Every array of a checkpoint by its path, whatever devices it was saved from."""
     arrays = {}
     for item in ("weights", "average", "training"):
-        folder = run / "checkpoints" / str(step) / item
+        folder = epath.Path(run) / "checkpoints" / str(step) / item
         if not folder.exists():
             continue
         handler = ocp.PyTreeCheckpointHandler()

@@ -6,7 +6,7 @@ what a checkpoint holds and what `pretrained.py` fills.
 """
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -93,7 +93,7 @@ def reseeded(layout: nnx.State, key: jax.Array) -> nnx.State:
 
 def named(state: nnx.State) -> Arrays:
     """The arrays of a state by dotted path."""
-    paths = flatten_dict(nnx.to_pure_dict(state))
+    paths: dict[tuple, Any] = flatten_dict(nnx.to_pure_dict(state))
     return {dotted(path): array for path, array in paths.items()}
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file
 
-from segmentation.models import Arrays, Network, Weights
+from segmentation.models import Arrays, Weights
 
 # Ours to torchvision's. A kernel and a norm's scale are both called weight there.
 ENDINGS = {
@@ -24,21 +24,19 @@ ENDINGS = {
 }
 
 
-def load(network: Network, file: Path) -> Network:
-    """The network with every array of its backbone replaced by the file's.
+def load(weights: Weights, file: Path) -> Weights:
+    """The weights with every array of the backbone replaced by the file's.
 
     Raises:
       SystemExit: if the file cannot be read, lacks an array, or has one of another shape.
     """
-    if not any(name.startswith("backbone.") for name in network.weights.params):
+    if not any(name.startswith("backbone.") for name in weights.params):
         raise SystemExit("--weights is for a network with a backbone: --model deeplabv3plus")
     try:
         stored = load_file(file)
     except Exception as error:
         raise SystemExit(f"--weights: cannot read {file} as safetensors: {error}") from error
-    return network._replace(
-        weights=Weights(*(filled(arrays, stored, file) for arrays in network.weights))
-    )
+    return Weights(*(filled(arrays, stored, file) for arrays in weights))
 
 
 def filled(arrays: Arrays, stored: dict[str, np.ndarray], file: Path) -> Arrays:

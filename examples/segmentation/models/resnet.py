@@ -3,7 +3,7 @@
 Attributes are called as in torchvision, so that `pretrained.py` can copy its weights by name.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from flax import nnx
@@ -46,7 +46,8 @@ class ResNet(nnx.Module):
 
     def __call__(self, images: jax.Array) -> Features:
         features = nnx.relu(self.bn1(self.conv1(images)))
-        features = nnx.max_pool(features, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+        padding: Any = ((1, 1), (1, 1))  # of which Flax's annotation does not know
+        features = nnx.max_pool(features, (3, 3), strides=(2, 2), padding=padding)
         low = self.layer1(features)
         return Features(low, self.layer4(self.layer3(self.layer2(low))))
 

@@ -36,7 +36,7 @@ def main(
     """
     if steps is not None and steps < 1:
         raise SystemExit("--steps must be at least 1")
-    steps_of = {task: steps or STEPS[task] for task in tasks}
+    steps_of: dict[runs.Task, int] = {task: steps or STEPS[task] for task in tasks}
     if not table:
         for task, number in steps_of.items():
             objectives = {name: runs.objective(name, number) for name in losses}

@@ -31,8 +31,8 @@ def mixed(labels: jax.Array, size: int) -> jax.Array:
     """Where the size x size window around a pixel holds more than one class."""
 
     def extreme(of, start: int) -> jax.Array:
-        start = jnp.asarray(start, labels.dtype)
-        return jax.lax.reduce_window(labels, start, of, (1, size, size), (1, 1, 1), "SAME")
+        first = jnp.asarray(start, labels.dtype)
+        return jax.lax.reduce_window(labels, first, of, (1, size, size), (1, 1, 1), "SAME")
 
     return extreme(jax.lax.max, -1) != extreme(jax.lax.min, satellite.IGNORED)
 
@@ -72,7 +72,7 @@ def rmi_influence(probs: np.ndarray, targets: np.ndarray) -> Influence:
     return Influence(*parts.reshape(3, batch, height, width))
 
 
-def maps_of(logits: jax.Array, labels: np.ndarray) -> dict[str, np.ndarray]:
+def maps_of(logits: jax.Array, labels: jax.Array | np.ndarray) -> dict[str, np.ndarray]:
     """By name, what lies where: ``[B, H - 2, W - 2]`` each, the middles of the regions."""
 
     def rmi(logits, labels):
@@ -92,7 +92,7 @@ def maps_of(logits: jax.Array, labels: np.ndarray) -> dict[str, np.ndarray]:
         "RMI: scatter of the residuals": influence.residual_scatter,
         "RMI: loss": influence.loss,
         "cross entropy: loss": -np.log(
-            np.take_along_axis(probs, labels[..., None], axis=-1)[..., 0].clip(1e-30)
+            np.take_along_axis(probs, np.asarray(labels)[..., None], axis=-1)[..., 0].clip(1e-30)
         )[inner],
         **{
             f"{name}: gradient ({norm})": np.asarray((jnp.abs(g) ** power).sum(axis=-1))[inner]

@@ -103,7 +103,7 @@ def void_table(labels: np.ndarray, classes: int) -> dict[str, dict[str, float]]:
         whole = variation(cells(targets) / factor**2)
         left = variation(cells(targets * valid[..., None]) / count.clip(1))
         kept = np.lib.stride_tricks.sliding_window_view(count[..., 0] > 0, (3, 3), axis=(1, 2))
-        kept = kept.all(axis=(-2, -1))
+        kept = np.all(kept, axis=(-2, -1))
         several = whole > 1e-9
         table[f"factor {factor}"] = {
             "regions": float(100 * kept[several].mean()),

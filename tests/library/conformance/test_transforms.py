@@ -1,5 +1,7 @@
 """One contract: what every implementation does under JAX's transformations."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +15,7 @@ import rmi_jax
 DATA = example(2)
 WEIGHTS = DATA.weights.astype("float32")
 LOGITS = DATA.logits.astype("float32")
-OPTIONS = {"factor": 1, "region_size": 2}
+OPTIONS: dict[str, Any] = {"factor": 1, "region_size": 2}
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ the rounded inputs.
 """
 
 import itertools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -137,7 +138,7 @@ def test_mutual_information(name, implementation, x64):
     data = example(row.ndim)
     targets = np.array(data.targets)
     targets[1, ..., 2] = 1  # constant: nothing to know
-    weights = row.mask and getattr(data, row.mask)
+    weights = None if row.mask is None else getattr(data, row.mask)
     expected = oracle.region_loss(data.probs, targets, weights, **row.per_axis_factor())
     options = {k: v for k, v in row.options.items() if k not in ("zero_floor", "anchor")}
 
@@ -165,7 +166,7 @@ def test_mutual_information(name, implementation, x64):
 @both_implementations
 def test_a_region_key_shifts_the_grid_of_positions(implementation, x64):
     data = example(2)
-    options = {"factor": 1, "region_size": 2, "region_stride": 3}
+    options: dict[str, Any] = {"factor": 1, "region_size": 2, "region_stride": 3}
     shifted = {
         (i, j): oracle.region_loss(data.probs[:, i:, j:], data.targets[:, i:, j:], **options).loss
         for i in range(3)
