@@ -5,6 +5,9 @@ axis only appends to the rows of the axis before, all maps at once, which every 
 All other files order by map first.
 """
 
+from functools import reduce
+from operator import add
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -28,11 +31,7 @@ def components(maps: jax.Array, regions: Regions) -> list[jax.Array]:
             for start in range(0, size * dilation, dilation)
         ]
         parts = [
-            sum(
-                float(coefficient) * tap
-                for coefficient, tap in zip(row, taps, strict=True)
-                if coefficient
-            )
+            reduce(add, (c * tap for c, tap in zip(row.tolist(), taps, strict=True) if c))
             for row in dct_matrix(size)
         ]
     return parts

@@ -126,7 +126,8 @@ def _avg_jvp(factors, primals, tangents):
         matrix = _averaging(tangent.shape[ndim], last, tangent.dtype)
         tangent = jnp.transpose(tangent, order)
         tangent = jnp.tensordot(tangent, matrix, (-1, 1), precision=lax.Precision.HIGHEST)
-        return _mean_of_windows(jnp.transpose(tangent, np.argsort(order)), (*others, 1))
+        back = np.argsort(order).tolist()
+        return _mean_of_windows(jnp.transpose(tangent, back), (*others, 1))
 
     split = partial(_mean_of_windows, factors=factors)
     # Traced for a TPU only where it is another.

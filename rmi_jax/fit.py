@@ -19,8 +19,9 @@ from rmi_jax.geometry import Maps, Scale
 from rmi_jax.halo import summed
 from rmi_jax.loops import each_slot
 from rmi_jax.planes import View, make_view, read_cells
+from rmi_jax.region_gradients import Change
+from rmi_jax.region_sums import Moments, moments, moments_of
 from rmi_jax.slots import Slots, by_class, make_slots
-from rmi_jax.strips import Change, Moments, moments, moments_of
 
 # A further pass is run where the variance inflation factor of a row is larger than this. Errors
 # grow with that factor: about 1e-7 times it, in nats or, of the gradient, relative to its bound.

@@ -19,6 +19,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+# Products up to this size are written out as sums: a TPU's compiler takes seconds for each small
+# matrix product, and a GPU's searches for the best way to do it.
+_SMALL = 32
+
 
 class Prior(NamedTuple):
     """What is added to the sample of region vectors; no gradient flows to it."""
@@ -48,6 +52,8 @@ class Terms(NamedTuple):
 
 def matmul(a: jax.Array, b: jax.Array) -> jax.Array:
     """Batched product at full float32 precision on every device."""
+    if max(*a.shape[-2:], *b.shape[-2:]) <= _SMALL:
+        return jnp.sum(a[..., :, :, None] * b[..., None, :, :], axis=-2)
     return jnp.matmul(a, b, precision=lax.Precision.HIGHEST)
 
 

@@ -21,8 +21,8 @@ from rmi_jax.gaussian import Prior, Terms, gram, matmul, transpose
 from rmi_jax.geometry import Maps, Scale
 from rmi_jax.loops import each_slot, zeros_like_images
 from rmi_jax.planes import View, make_view, pull_probs, pull_targets, put_class, read_planes
+from rmi_jax.region_gradients import pull_back
 from rmi_jax.slots import Slots, by_class
-from rmi_jax.strips import pull_back
 
 
 def terms_of_scales(maps: Maps, prior: Prior, scales: tuple[Scale, ...]) -> list[Terms]:
@@ -150,15 +150,18 @@ def _add_gradients(
     def one_by_one(grads):
         return lax.fori_loop(0, slots.visits, visit, grads)
 
-    def all_at_once(grads):
+    if cells is None:
+        return one_by_one(grads)
+
+    def all_at_once(grads, cells):
         inputs, log_total = pull_probs(view, by_class(cells[:, :, 0], slots))
         soft = grads[1] is not None
         targets = pull_targets(view, by_class(cells[:, :, 1], slots))[0] if soft else None
         return jax.tree.map(jnp.add, grads, [inputs, targets, log_total])
 
-    if cells is None:
-        return one_by_one(grads)
     if view.scale.activation != "softmax":
-        return all_at_once(grads)
+        return all_at_once(grads, cells)
     # The exponentials of all classes once more: little for an accelerator, much for a CPU.
-    return lax.platform_dependent(grads, cpu=one_by_one, default=all_at_once)
+    return lax.platform_dependent(
+        *(grads, cells), cpu=lambda grads, _: one_by_one(grads), default=all_at_once
+    )

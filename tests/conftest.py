@@ -46,13 +46,17 @@ def precision(request):
 
 
 @pytest.fixture
-def accelerator(monkeypatch):
-    """Takes every choice between platforms as a TPU would; lists them."""
-    choices = []
+def take_choices_of(monkeypatch):
+    """Takes every choice between platforms as another one would, and lists them."""
 
-    def choose(*args, default, tpu=None, **_):
-        choices.append(tpu or default)
-        return choices[-1](*args)
+    def take(platform):
+        choices = []
 
-    monkeypatch.setattr(jax.lax, "platform_dependent", choose)
-    return choices
+        def choose(*args, default, **others):
+            choices.append(others.get(platform, default))
+            return choices[-1](*args)
+
+        monkeypatch.setattr(jax.lax, "platform_dependent", choose)
+        return choices
+
+    return take

@@ -521,8 +521,8 @@ def test_thinned_scatters_average_to_the_full_one(ndim, implementation, x64):
     assert np.max(np.std(scatters, axis=0) / expected) > 0.01
 
 
-@pytest.mark.parametrize("platform", ["cpu", "accelerator"])
-def test_strips_of_any_height_give_the_same(platform, monkeypatch, request, x64):
+@pytest.mark.parametrize("platform", ["cpu", "tpu", "cuda"])
+def test_strips_of_any_height_give_the_same(platform, monkeypatch, take_choices_of, x64):
     data = example(1)
     weights = np.ones_like(data.weights)
     weights[:, :15] = data.weights[:, :15]
@@ -530,10 +530,11 @@ def test_strips_of_any_height_give_the_same(platform, monkeypatch, request, x64)
     expected, expected_grads = region_terms(**options)(data.probs, data.targets, weights)
     # 18 positions in strips of 4: the last one shares two with the strip before it.
     position_bytes = 2 * 2 * 2 * 8
-    monkeypatch.setitem(strips._STRIP_BYTES, "cpu", 4 * position_bytes)
+    for name in ("cpu", "tpu"):
+        monkeypatch.setitem(strips._STRIP_BYTES, name, 4 * position_bytes)
     monkeypatch.setattr(strips, "_STRIP_BYTES_ACCELERATOR", 4 * position_bytes)
-    if platform == "accelerator":
-        request.getfixturevalue("accelerator")
+    if platform != "cpu":
+        take_choices_of(platform)
     values, grads = region_terms(**options)(data.probs, data.targets, weights)
     assert_value(values, expected, "float64")
     for grad, expected_grad in zip(grads, expected_grads, strict=True):

@@ -36,9 +36,10 @@ def loss_and_grad(kind, mask, options, logits=LOGITS):
 
 
 @pytest.mark.parametrize("case", OBJECTIVES)
-def test_accelerators_compute_the_same_loss(case, request):
+@pytest.mark.parametrize("platform", ["tpu", "cuda"])
+def test_accelerators_compute_the_same_loss(case, platform, take_choices_of):
     value, grad = loss_and_grad(*OBJECTIVES[case])
-    choices = request.getfixturevalue("accelerator")
+    choices = take_choices_of(platform)
     other_value, other_grad = loss_and_grad(*OBJECTIVES[case])
     assert choices, "nothing was computed in another way"
     assert_value(other_value, value, "float32")
@@ -46,10 +47,10 @@ def test_accelerators_compute_the_same_loss(case, request):
 
 
 @pytest.mark.parametrize("activation", ["sigmoid", "softmax"])
-def test_accelerators_compute_the_same_cross_entropy(activation, request, x64):
+def test_accelerators_compute_the_same_cross_entropy(activation, take_choices_of, x64):
     options = {"bce_weight": 1.0, "activation": activation}
     value, grad = loss_and_grad("labels", "weights", options, DATA.logits)
-    choices = request.getfixturevalue("accelerator")
+    choices = take_choices_of("cuda")
     other_value, other_grad = loss_and_grad("labels", "weights", options, DATA.logits)
     assert choices, "nothing was computed in another way"
     assert_value(other_value, value, "float64")
