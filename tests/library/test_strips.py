@@ -1,0 +1,124 @@
+"""Region statistics and their gradient, strip by strip, against regions written down in NumPy."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from compiling import quick_jit
+from inputs import example
+from terms import region_terms
+from tolerances import assert_grad, assert_value
+from windows import region_columns
+
+from rmi_jax import strips
+from rmi_jax.geometry import Regions
+
+# Cells, regions, and positions: in strips of 3 rows the last one shares some with the one before.
+CASES = {
+    "plane": ((10, 6), Regions((3, 2), (1, 2), (1, 1)), (8, 4)),
+    "thinned": ((16, 7), Regions((2, 2), (2, 1), (2, 3)), (7, 2)),
+    "signal": ((20,), Regions((3,), (2,), (1,)), (16,)),
+}
+
+
+def shorten(monkeypatch, rows, row_bytes):
+    """Has strips of so many rows on every platform."""
+    for platform in ("cpu", "tpu"):
+        monkeypatch.setitem(strips._STRIP_BYTES, platform, rows * row_bytes)
+    monkeypatch.setattr(strips, "_STRIP_BYTES_ACCELERATOR", rows * row_bytes)
+
+
+@pytest.fixture(params=["cpu", "tpu", "gpu"])
+def platform(request, monkeypatch):
+    """Takes every choice between platforms as this one would."""
+
+    def choose(*args, default, **methods):
+        return methods.get(request.param, default)(*args)
+
+    monkeypatch.setattr(jax.lax, "platform_dependent", choose)
+    return request.param
+
+
+@pytest.fixture(params=CASES)
+def problem(request, platform, monkeypatch, x64):
+    """Maps ``[B, 2, *cells]``, weights, regions, and the columns z in NumPy."""
+    cells, regions, positions = CASES[request.param]
+    rng = np.random.default_rng(0)
+    maps = rng.normal(size=(2, 2, *cells))
+    weights = rng.choice([0, 0.5, 1, 3.7], size=(2, *positions))
+    weights[:, : positions[0] // 2] = 1  # of the first strip all
+    shorten(monkeypatch, 3, 2 * regions.dim * 2 * int(np.prod(positions[1:])) * 8)
+    z = region_columns(maps, regions)
+    return maps, weights, regions, z
+
+
+def test_moments(problem):
+    maps, weights, regions, z = problem
+    w = weights.reshape(2, 1, -1)
+    change = np.random.default_rng(1).normal(size=(2, 3, z.shape[1]))
+
+    @quick_jit
+    def run(maps, weights):
+        def columns(z):
+            return jnp.asarray(change) @ z - 0.3, z[:, 1:]
+
+        sweep = strips.plan(weights, regions)
+        return [strips.moments(maps, sweep), *strips.moments_of(maps, sweep, columns)]
+
+    for found, x in zip(run(maps, weights), (z, change @ z - 0.3, z[:, 1:]), strict=True):
+        assert_value(found.first, np.sum(w * x, axis=2), "float64")
+        assert_value(found.second, (w * x) @ np.swapaxes(x, 1, 2), "float64")
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_the_gradient_is_the_transpose_of_taking_regions(outputs, problem):
+    """``<pulled back, u> = sum of w <regions of u, matrix (C (z - mean) - mean_z)>`` for all u."""
+    maps, weights, regions, z = problem
+    rng = np.random.default_rng(2)
+    rows = z.shape[1]
+    matrix = rng.normal(size=(2, outputs * regions.dim, rows))
+    mean, mean_z = rng.normal(size=(2, 2, rows))
+    lower = np.tril(rng.normal(size=(2, rows, rows)))
+    u = rng.normal(size=(2, outputs, *maps.shape[2:]))
+    of_u = region_columns(u, regions)
+
+    @quick_jit
+    def run(maps, weights, mean_z, change):
+        sweep = strips.plan(weights, regions)
+        return strips.pull_back(maps, sweep, matrix, jnp.asarray(mean), mean_z, change)
+
+    identity = np.broadcast_to(np.eye(rows), lower.shape)
+    for c, m, wanted in ((lower, mean_z, True), (identity, 0 * mean_z, False)):
+        gradient = run(maps, weights, m, strips.Change(c, np.asarray(wanted)))
+        pulled = matrix @ (c @ (z - mean[..., None]) - m[..., None])
+        expected = np.sum(weights.reshape(2, 1, -1) * of_u * pulled, axis=(1, 2))
+        found = np.sum((u * gradient).reshape(2, -1), axis=1)
+        np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
+def test_products_in_parts_are_those_of_the_joined_columns(x64):
+    rng = np.random.default_rng(0)
+    parts = [rng.normal(size=(2, rows, 7)) for rows in (3, 2, 4, 1)]
+    z = np.concatenate(parts, axis=1)
+    for platform in ("tpu", "gpu"):
+        found = quick_jit(partial(strips._products, platform))(parts)
+        np.testing.assert_allclose(found, z @ np.swapaxes(z, 1, 2), rtol=1e-12)
+
+
+@pytest.mark.parametrize("platform", ["cpu", "accelerator"])
+def test_strips_of_any_height_give_the_same(platform, monkeypatch, request, x64):
+    data = example(1)
+    weights = np.ones_like(data.weights)
+    weights[:, :15] = data.weights[:, :15]
+    options = {"factor": 1, "region_size": 2, "region_stride": 2}
+    expected, expected_grads = region_terms(**options)(data.probs, data.targets, weights)
+    # 18 positions in strips of 4: the last one shares two with the strip before it.
+    shorten(monkeypatch, 4, 2 * 2 * 2 * 8)
+    if platform == "accelerator":
+        request.getfixturevalue("accelerator")
+    values, grads = region_terms(**options)(data.probs, data.targets, weights)
+    assert_value(values, expected, "float64")
+    for grad, expected_grad in zip(grads, expected_grads, strict=True):
+        assert_grad(grad, expected_grad, "float64")
