@@ -60,7 +60,7 @@ def test_cells_weigh_as_their_valid_pixels(downsampling, x64):
     method = "nearest" if downsampling == "interpolate" else "avg"
     expected = cells_by_hand(weights[..., None], method, weights > 0)
     if downsampling == "interpolate":
-        read = cells_by_hand(np.float64(weights > 0)[..., None], "interpolate")
+        read = cells_by_hand((weights > 0)[..., None].astype("float64"), "interpolate")
         assert np.any((read == 0) & (expected > 0))
         expected = np.where(read > 0, expected, 0)
     assert np.any(expected == 0)

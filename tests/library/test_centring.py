@@ -1,6 +1,7 @@
 """Means, moments and slopes of weighted planes, against NumPy in float64."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from compiling import quick_jit
@@ -52,7 +53,7 @@ def test_spread_of_parts_that_devices_hold(x64):
 @pytest.mark.parametrize("anchor", [0.0, 0.3])
 def test_the_slope_leaves_errors_that_the_prediction_does_not_explain(anchor, x64):
     # Of the sample and, for an anchor, of copies of the truth as its own prediction.
-    prior = Prior(np.float64(0), np.float64(anchor))
+    prior = Prior(jnp.asarray(0.0), jnp.asarray(anchor))
 
     @quick_jit
     def run(p, y, weights):

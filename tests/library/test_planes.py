@@ -45,7 +45,8 @@ def test_cells_of_one_class_per_image(platform, request, x64):
 
     probs, targets, expected = run(DATA.logits)
     truth = DATA.labels == CLASSES[:, None, None]
-    truth = rmi_jax.downsample(jnp.float64(truth)[..., None], 2, where=DATA.weights > 0)[..., 0]
+    valid = jnp.asarray(DATA.weights > 0)
+    truth = rmi_jax.downsample(jnp.float64(truth)[..., None], 2, where=valid)[..., 0]
     for b, c in enumerate(CLASSES):
         np.testing.assert_allclose(probs[b], expected[b, ..., c], atol=1e-12)
         np.testing.assert_allclose(targets[b], truth[b], atol=1e-12)

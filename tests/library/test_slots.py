@@ -30,8 +30,8 @@ def slots_of(request):
     def find(labels, weights=None, ignored="exclude", active=True):
         targets = labels if request.param == "labels" else oracle.one_hot(labels, CLASSES)[0]
         scale = Scale("identity", (1, 1), "avg", ignored, Regions((2, 2), (1, 1), (1, 1)))
-        inputs = np.zeros((*labels.shape, CLASSES), "float32")
-        maps = Maps(inputs, np.asarray(targets), weights, None, np.asarray(active))
+        inputs = jnp.zeros((*labels.shape, CLASSES))
+        maps = Maps(inputs, jnp.asarray(targets), weights, None, jnp.asarray(active))
         return quick_jit(partial(make_slots, scale=scale))(maps)
 
     return find
@@ -70,7 +70,8 @@ def test_constant_target_maps_are_passed_over_and_nan_is_not():
     targets = np.full((1, 4, 4, 3), 0.3, "float32")
     targets[0, 1, 1, 1], targets[0, 2, 2, 2] = 0.3001, np.nan
     scale = Scale("identity", (1, 1), "avg", "exclude", Regions((2, 2), (1, 1), (1, 1)))
-    maps = Maps(targets, targets, None, None, np.asarray(True))
+    probs = jnp.asarray(targets)
+    maps = Maps(probs, probs, None, None, jnp.asarray(True))
     slots = quick_jit(partial(make_slots, scale=scale))(maps)
     np.testing.assert_array_equal(slots.classes[:, 0], [1, 2, 0])
     np.testing.assert_array_equal(slots.varies[:, 0], [True, True, False])

@@ -87,11 +87,13 @@ def test_the_gradient_is_the_transpose_of_taking_regions(outputs, problem):
     @quick_jit
     def run(maps, weights, mean_z, change):
         sweep = strips.plan(weights, regions)
-        return strips.pull_back(maps, sweep, matrix, jnp.asarray(mean), mean_z, change)
+        arrays = jnp.asarray(matrix), jnp.asarray(mean), mean_z
+        return strips.pull_back(maps, sweep, *arrays, change)
 
     identity = np.broadcast_to(np.eye(rows), lower.shape)
     for c, m, wanted in ((lower, mean_z, True), (identity, 0 * mean_z, False)):
-        gradient = run(maps, weights, m, strips.Change(c, np.asarray(wanted)))
+        change = strips.Change(jnp.asarray(c), jnp.asarray(wanted))
+        gradient = run(maps, weights, m, change)
         pulled = matrix @ (c @ (z - mean[..., None]) - m[..., None])
         expected = np.sum(weights.reshape(2, 1, -1) * of_u * pulled, axis=(1, 2))
         found = np.sum((u * gradient).reshape(2, -1), axis=1)
