@@ -16,30 +16,30 @@ from rmi_jax.halo import OUTSIDE
 _MIN_PROB = 1e-6
 
 
-def cell_probs(probs: jax.Array, weights: jax.Array | None, scale: Scale) -> jax.Array:
+def cell_probs(probs: jax.Array, pixel_weights: jax.Array | None, scale: Scale) -> jax.Array:
     """Probabilities of the cells, ``[B, *cells, C]``, from ``[B, *S, C]``."""
     if scale.ignored == "zero":
-        probs = _MIN_PROB + (probs if weights is None else _zeroed(probs, weights))
+        probs = _MIN_PROB + (probs if pixel_weights is None else _zeroed(probs, pixel_weights))
         if scale.halo is not None:  # what is outside the image is zero, as padding is
-            probs = jnp.where((weights == OUTSIDE)[..., None], 0, probs)
+            probs = jnp.where((pixel_weights == OUTSIDE)[..., None], 0, probs)
         return resample(probs, scale.factors, scale.downsampling)
-    return resample(probs, scale.factors, scale.downsampling, _valid(probs, weights, scale))
+    return resample(probs, scale.factors, scale.downsampling, _valid(probs, pixel_weights, scale))
 
 
-def cell_targets(targets: jax.Array, weights: jax.Array | None, scale: Scale) -> jax.Array:
+def cell_targets(targets: jax.Array, pixel_weights: jax.Array | None, scale: Scale) -> jax.Array:
     """Targets of the cells, ``[B, *cells, C]``, from ``[B, *S, C]``."""
     method = "nearest" if scale.downsampling == "interpolate" else scale.downsampling
     if scale.ignored == "zero":
-        targets = targets if weights is None else _zeroed(targets, weights)
+        targets = targets if pixel_weights is None else _zeroed(targets, pixel_weights)
         return resample(targets, scale.factors, method)
-    return resample(targets, scale.factors, method, _valid(targets, weights, scale))
+    return resample(targets, scale.factors, method, _valid(targets, pixel_weights, scale))
 
 
-def cell_weights(weights: jax.Array | None, scale: Scale) -> jax.Array | None:
+def cell_weights(pixel_weights: jax.Array | None, scale: Scale) -> jax.Array | None:
     """Weights of the cells, ``[B, *cells]``, from ``[B, *S]``; None where all are 1."""
-    if weights is None or scale.ignored == "zero":
+    if pixel_weights is None or scale.ignored == "zero":
         return None
-    valid, maps = weights > 0, weights[..., None]
+    valid, maps = pixel_weights > 0, pixel_weights[..., None]
     if scale.downsampling != "interpolate":
         return resample(maps, scale.factors, "avg", valid)[..., 0]
     cells = resample(maps, scale.factors, "nearest", valid)
@@ -72,12 +72,12 @@ def shift_grid(maps: jax.Array, offset: jax.Array | None, regions: Regions) -> j
     return lax.dynamic_slice(reach, [0, *offset, *(0 for _ in tail)], maps.shape)
 
 
-def _zeroed(maps: jax.Array, weights: jax.Array) -> jax.Array:
-    return jnp.where((weights > 0)[..., None], maps, 0)
+def _zeroed(maps: jax.Array, pixel_weights: jax.Array) -> jax.Array:
+    return jnp.where((pixel_weights > 0)[..., None], maps, 0)
 
 
-def _valid(maps: jax.Array, weights: jax.Array | None, scale: Scale) -> jax.Array | None:
-    if weights is not None:
-        return weights > 0
+def _valid(maps: jax.Array, pixel_weights: jax.Array | None, scale: Scale) -> jax.Array | None:
+    if pixel_weights is not None:
+        return pixel_weights > 0
     # Nothing is ignored, and at full resolution there is no padding to leave out either.
     return None if all(f == 1 for f in scale.factors) else jnp.ones(maps.shape[:-1], bool)

@@ -69,18 +69,18 @@ def fit(
 
     def measure(k):
         p, y = read_cells(view, slots.classes[k])
-        return spread(p, y, view.weights)
+        return spread(p, y, view.cell_weights)
 
     shared = None
     if scale.halo is not None:
         # A loop of its own, after which one sum over the devices serves all slots.
         parts = each_slot(maps, slots.visits, measure)
-        shared = make_centring(combined(parts, view.weights, scale.halo), prior)
+        shared = make_centring(combined(parts, view.cell_weights, scale.halo), prior)
 
     def visit(k):
         p, y = read_cells(view, slots.classes[k])
         if shared is None:
-            centre = make_centring(spread(p, y, view.weights), prior)
+            centre = make_centring(spread(p, y, view.cell_weights), prior)
         else:
             centre = Centring(*(c[k] for c in shared))
         sums = moments(centred(p, y, centre), view.sweep)

@@ -66,6 +66,6 @@ class Maps(NamedTuple):
 
     inputs: jax.Array  # logits or probabilities [B, *S, C]
     targets: jax.Array  # integer labels [B, *S] or target maps [B, *S, C]
-    weights: jax.Array | None  # pixel weights [B, *S], 0 where ignored; None: all are 1
+    pixel_weights: jax.Array | None  # [B, *S], 0 where ignored; None: all are 1
     offset: jax.Array | None  # cells [N] by which the grid of region positions is shifted
     active: jax.Array  # scalar bool: False where the caller's weight for the terms is 0

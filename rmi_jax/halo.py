@@ -62,13 +62,13 @@ def exchange(maps: Maps, halo: Halo | None) -> Maps:
     """Adds the neighbours' rows; gradients of these rows go back to where they came from."""
     if halo is None:
         return maps
-    weights = maps.weights
+    weights = maps.pixel_weights
     if weights is None:
         weights = jnp.ones(maps.inputs.shape[:-1], maps.targets.dtype)
     return maps._replace(
         inputs=_extended(maps.inputs, halo),
         targets=_extended(maps.targets, halo),
-        weights=_extended(weights, halo, OUTSIDE),
+        pixel_weights=_extended(weights, halo, OUTSIDE),
     )
 
 

@@ -30,14 +30,14 @@ def terms_of_scales(maps: Maps, prior: Prior, scales: tuple[Scale, ...]) -> list
 
 
 def _scale_terms(maps: Maps, prior: Prior, scale: Scale) -> Terms:
-    inputs, targets, weights, offset, _ = maps
+    inputs, targets, pixel_weights, offset, _ = maps
     inputs = inputs.astype(prior.jitter.dtype)
     probs = ACTIVATIONS[scale.activation](inputs)
     if targets.ndim < inputs.ndim:
         targets = jax.nn.one_hot(targets, inputs.shape[-1], dtype=inputs.dtype)
-    cells = cell_weights(weights, scale)
-    p = shift_grid(cell_probs(probs, weights, scale), offset, scale.regions)
-    y = shift_grid(cell_targets(targets, weights, scale), offset, scale.regions)
+    cells = cell_weights(pixel_weights, scale)
+    p = shift_grid(cell_probs(probs, pixel_weights, scale), offset, scale.regions)
+    y = shift_grid(cell_targets(targets, pixel_weights, scale), offset, scale.regions)
     if cells is None:
         cells = jnp.ones_like(y[..., 0])  # sharded as the images are
     cells = shift_grid(cells, offset, scale.regions)

@@ -23,7 +23,7 @@ class View(NamedTuple):
 
     maps: Maps
     log_total: LogTotal | None  # of the logits, for softmax
-    weights: jax.Array  # weights of the cells [B, *cells]
+    cell_weights: jax.Array  # [B, *cells]
     sweep: Sweep
     scale: Scale
     probs: jax.Array | None  # [B, *cells, C], where all classes are downsampled at once
@@ -47,7 +47,7 @@ def make_view(
     def ones(shape):
         return 1 + zeros_like_images(maps.inputs, shape).astype(dtype)
 
-    pixels = ones(spatial) if maps.weights is None else maps.weights
+    pixels = ones(spatial) if maps.pixel_weights is None else maps.pixel_weights
     cells = cell_weights(pixels, scale)
     if cells is None:
         cells = ones(cell_counts(spatial, scale.factors, scale.downsampling))
@@ -83,7 +83,7 @@ def read_planes(view: View, classes: jax.Array) -> Planes:
     def targets(plane):
         return _targets(view, plane[..., None])[..., 0]
 
-    inputs = take_class(view.maps.inputs, classes).astype(view.weights.dtype)
+    inputs = take_class(view.maps.inputs, classes).astype(view.cell_weights.dtype)
     p, pull_probs = jax.vjp(probs, inputs, view.log_total)
     y, pull_targets = jax.vjp(targets, _target_plane(view, classes))
     return Planes(p, y, pull_probs, pull_targets)
@@ -110,14 +110,14 @@ def _pooled(view: View) -> jax.Array | None:
     inputs = view.maps.inputs
 
     def unread(inputs, _):
-        cells = (*view.weights.shape[1:], inputs.shape[-1])
-        return zeros_like_images(inputs, cells).astype(view.weights.dtype)
+        cells = (*view.cell_weights.shape[1:], inputs.shape[-1])
+        return zeros_like_images(inputs, cells).astype(view.cell_weights.dtype)
 
     return lax.platform_dependent(inputs, view.log_total, cpu=unread, default=partial(_probs, view))
 
 
 def _target_plane(view: View, classes: jax.Array) -> jax.Array:
-    targets, dtype = view.maps.targets, view.weights.dtype
+    targets, dtype = view.maps.targets, view.cell_weights.dtype
     if targets.ndim < view.maps.inputs.ndim:
         return is_class(targets, classes.reshape(-1, *[1] * (targets.ndim - 1))).astype(dtype)
     return take_class(targets, classes).astype(dtype)
@@ -125,19 +125,19 @@ def _target_plane(view: View, classes: jax.Array) -> jax.Array:
 
 def _probs(view: View, inputs: jax.Array, log_total: LogTotal | None) -> jax.Array:
     """Probabilities of the cells ``[B, *cells, K]`` from inputs ``[B, *S, K]``."""
-    maps, _, weights, _, scale, _ = view
-    probs = inputs.astype(weights.dtype)
+    maps, scale, dtype = view.maps, view.scale, view.cell_weights.dtype
+    probs = inputs.astype(dtype)
     if scale.activation == "sigmoid":
         probs = sigmoid(probs)
     elif log_total is not None:
         probs = normalized(probs, log_total)
-    return shift_grid(cell_probs(probs, maps.weights, scale), maps.offset, scale.regions)
+    return shift_grid(cell_probs(probs, maps.pixel_weights, scale), maps.offset, scale.regions)
 
 
 def _targets(view: View, targets: jax.Array) -> jax.Array:
     """Targets of the cells ``[B, *cells, K]`` from maps ``[B, *S, K]``."""
     maps, scale = view.maps, view.scale
-    return shift_grid(cell_targets(targets, maps.weights, scale), maps.offset, scale.regions)
+    return shift_grid(cell_targets(targets, maps.pixel_weights, scale), maps.offset, scale.regions)
 
 
 def take_class(maps: jax.Array, classes: jax.Array) -> jax.Array:

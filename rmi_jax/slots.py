@@ -26,7 +26,7 @@ class Slots(NamedTuple):
 
 def make_slots(maps: Maps, scale: Scale) -> Slots:
     """Finds the varying classes. It may find one too many, which costs time and nothing else."""
-    used = None if maps.weights is None else maps.weights > 0
+    used = None if maps.pixel_weights is None else maps.pixel_weights > 0
     if maps.targets.ndim < maps.inputs.ndim:
         varies = _labels_vary(maps.targets, used, maps.inputs.shape[-1], scale)
     else:

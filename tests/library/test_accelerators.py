@@ -21,6 +21,8 @@ PROGRAMS = [
     ("h100", "ce-sigmoid", FULL, 1.1),
     ("h100", "four-sigmoid", FULL, 2.2),
     ("h100", "one-sigmoid", FULL, 2.2),
+    ("h100", "one-softmax", FULL, 2.2),
+    ("h100", "one-bfloat16", FULL, 2.2),
     ("v5e", "ce-sigmoid", SMALL, 1.2),
     ("v5e", "four-sigmoid", SMALL, 4.0),
 ]

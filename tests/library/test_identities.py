@@ -16,7 +16,6 @@ from terms import region_terms
 from tolerances import assert_grad, assert_value
 
 import rmi_jax
-from rmi_jax import strips
 
 DTYPES = ["float64", "float32"]
 REGION_SIZE = {1: 3, 2: 3, 3: (2, 1, 3)}
@@ -81,30 +80,6 @@ def test_scaling_all_weights_is_a_change_of_jitter(implementation, x64):
     assert_value(scaled, values, "float64")
 
 
-def test_a_maximum_is_that_of_the_valid_pixels():
-    maps = np.array([[-3.0, -1.0, 5.0, -2.0, 4.0, 7.0]], "float32")[..., None]
-    where = np.array([[True, True, False, False, False, True]])
-    cells = rmi_jax.downsample(jnp.asarray(maps), 2, method="max", where=jnp.asarray(where))
-    # Windows start one pixel outside; one without valid pixels is 0.
-    np.testing.assert_array_equal(cells[0, :, 0], [-3, -1, 0, 7])
-
-
-def test_a_class_that_fills_the_image_varies_among_padded_zeros():
-    # In the authors' way the windows count what is outside the image as zeros.
-    data = example(1)
-    labels = np.full_like(data.labels, 1)
-    options = {"factor": 2, "ignored": "zero", "anchor": 0.01}
-    expected = oracle.region_loss(data.probs, oracle.one_hot(labels, 3)[0], None, **options).loss
-    assert np.all(expected[:, 1] > 0)
-
-    @quick_jit
-    def run(logits):
-        loss = partial(rmi_jax.rmi_loss, activation="sigmoid", has_aux=True, **options)
-        return loss(logits, labels)[1].rmi
-
-    assert_value(run(data.logits.astype("float32")), expected.mean(axis=0), "float32")
-
-
 # --- Images, classes and directions.
 
 
@@ -133,16 +108,6 @@ def test_a_truth_that_is_constant_over_the_positions_tells_nothing(soft, impleme
     probs = jax.nn.softmax(logits)
     share = partial(rmi_jax.region_mutual_information, normalize=True, **options)
     assert np.all(quick_jit(share)(probs, targets) == 0)
-
-
-def test_classes_keep_their_order_whichever_are_present(x64):
-    # Of three classes the first is absent: the two others move up by one, which is no exchange.
-    data = example(1)
-    targets = np.array(data.targets)
-    targets[..., 0] = 0
-    values, _ = region_terms(factor=1, region_size=2)(data.probs, targets)
-    expected = oracle.region_loss(data.probs, targets, None, factor=1, region_size=2)
-    assert_value(values, expected.loss, "float64")
 
 
 @pytest.mark.parametrize(
@@ -519,26 +484,6 @@ def test_thinned_scatters_average_to_the_full_one(ndim, implementation, x64):
     np.testing.assert_allclose(np.mean(scatters, axis=0), expected, rtol=1e-5)
     # They are not all alike: it is the average that is right.
     assert np.max(np.std(scatters, axis=0) / expected) > 0.01
-
-
-@pytest.mark.parametrize("platform", ["cpu", "tpu", "cuda"])
-def test_strips_of_any_height_give_the_same(platform, monkeypatch, take_choices_of, x64):
-    data = example(1)
-    weights = np.ones_like(data.weights)
-    weights[:, :15] = data.weights[:, :15]
-    options = {"factor": 1, "region_size": 2, "region_stride": 2}
-    expected, expected_grads = region_terms(**options)(data.probs, data.targets, weights)
-    # 18 positions in strips of 4: the last one shares two with the strip before it.
-    position_bytes = 2 * 2 * 2 * 8
-    for name in ("cpu", "tpu"):
-        monkeypatch.setitem(strips._STRIP_BYTES, name, 4 * position_bytes)
-    monkeypatch.setattr(strips, "_STRIP_BYTES_ACCELERATOR", 4 * position_bytes)
-    if platform != "cpu":
-        take_choices_of(platform)
-    values, grads = region_terms(**options)(data.probs, data.targets, weights)
-    assert_value(values, expected, "float64")
-    for grad, expected_grad in zip(grads, expected_grads, strict=True):
-        assert_grad(grad, expected_grad, "float64")
 
 
 def test_thinned_losses_are_nearly_the_full_one(implementation):

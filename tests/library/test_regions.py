@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from windows import windows
 
 import rmi_jax
 
@@ -12,21 +13,6 @@ CASES = {
     2: ((2, 9, 8, 3), (3, 2), (1, 3), (2, 1)),
     3: ((2, 6, 7, 8, 2), (2, 3, 2), (1, 2, 3), (1, 2, 3)),
 }
-
-
-def expected_regions(maps, size, dilation, stride):
-    counts = [
-        (n - (k - 1) * g - 1) // s + 1
-        for n, k, g, s in zip(maps.shape[1:-1], size, dilation, stride, strict=True)
-    ]
-    cells = []
-    for cell in np.ndindex(*size):
-        taps = tuple(
-            slice(i * g, i * g + (n - 1) * s + 1, s)
-            for i, g, n, s in zip(cell, dilation, counts, stride, strict=True)
-        )
-        cells.append(maps[(slice(None), *taps)])
-    return np.stack(cells, axis=-2)
 
 
 @pytest.mark.parametrize("ndim", CASES)
@@ -38,7 +24,7 @@ def test_regions_are_exact_copies(ndim):
     def extract(maps):
         return rmi_jax.extract_regions(maps, size, dilation=dilation, stride=stride)
 
-    expected = expected_regions(maps, size, dilation, stride)
+    expected = windows(maps, size, dilation, stride)
     np.testing.assert_array_equal(extract(maps), expected)
     # The adjoint: <regions(u), v> = <u, adjoint(v)>.
     weights = np.random.default_rng(1).normal(size=expected.shape).astype("float32")
@@ -49,6 +35,6 @@ def test_regions_are_exact_copies(ndim):
     bad = maps.copy()
     bad[(0, *dilation, 0)] = np.nan  # the second neighbour, along each axis, of the first region
     found = np.isnan(extract(bad))
-    touched = np.isnan(expected_regions(bad, size, dilation, stride))
+    touched = np.isnan(windows(bad, size, dilation, stride))
     assert found.any()
     np.testing.assert_array_equal(found, found & touched.any(axis=-2, keepdims=True))
