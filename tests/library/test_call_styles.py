@@ -52,7 +52,7 @@ def brief(monkeypatch):
         (dtype, *_) = (leaf.dtype for leaf in jax.tree.leaves(prior))
         axes = tuple(range(1, maps.inputs.ndim - 1))
         value = jnp.sum(maps.inputs.astype(dtype), axis=axes)
-        for leaf in jax.tree.leaves((maps.targets, maps.weights, maps.offset, prior)):
+        for leaf in jax.tree.leaves((maps.targets, maps.pixel_weights, maps.offset, prior)):
             value += jnp.sum(leaf).astype(dtype)
         return [Terms(*[value] * len(Terms._fields)) for _ in scales]
 
