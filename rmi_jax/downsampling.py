@@ -122,12 +122,10 @@ def _avg_jvp(factors, primals, tangents):
         # a product is not. In this order of axes it writes the layout that logits have there.
         *others, last = factors
         ndim = len(factors)
-        order = (*range(1, ndim), ndim + 1, 0, ndim)
         matrix = _averaging(tangent.shape[ndim], last, tangent.dtype)
-        tangent = jnp.transpose(tangent, order)
+        tangent = jnp.moveaxis(tangent, (0, ndim), (-2, -1))
         tangent = jnp.tensordot(tangent, matrix, (-1, 1), precision=lax.Precision.HIGHEST)
-        back = np.argsort(order).tolist()
-        return _mean_of_windows(jnp.transpose(tangent, back), (*others, 1))
+        return _mean_of_windows(jnp.moveaxis(tangent, (-2, -1), (0, ndim)), (*others, 1))
 
     split = partial(_mean_of_windows, factors=factors)
     # Traced for a TPU only where it is another.
