@@ -11,13 +11,14 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rmi_jax import gaussian
+from rmi_jax import gaussian, matrices
 from rmi_jax.activations import LogTotal
 from rmi_jax.centring import Centring, centred, combined, make_centring, spread
-from rmi_jax.gaussian import Prior, Terms, Whitening, matmul
+from rmi_jax.gaussian import Prior, Terms, Whitening
 from rmi_jax.geometry import Maps, Scale
 from rmi_jax.halo import summed
 from rmi_jax.loops import each_slot
+from rmi_jax.matrices import matmul
 from rmi_jax.planes import View, make_view, read_cells
 from rmi_jax.region_gradients import Change
 from rmi_jax.region_sums import Moments, moments, moments_of
@@ -95,13 +96,13 @@ def fit(
     rounding = _ROUNDING * jnp.finfo(truth.dtype).eps * _size(second, centre.slope)
     constant = jnp.trace(truth, axis1=-2, axis2=-1) <= rounding  # false for a NaN
     slots = slots._replace(varies=slots.varies & ~constant)
-    identity = gaussian.identity_from(scatter)
-    itself = gaussian.congruent(gaussian.of_itself(identity, centre.slope), truth)
+    identity = matrices.identity_from(scatter)
+    itself = matrices.congruent(gaussian.of_itself(identity, centre.slope), truth)
 
     def joint(prior, asked):
         first = gaussian.whiten(scatter, itself, identity, centre.slope, prior)
         again = asked & (first.inflation > _INFLATION)
-        start = Pass(jnp.int32(1), again, identity, gaussian.zeros_from(mean), first)
+        start = Pass(jnp.int32(1), again, identity, matrices.zeros_from(mean), first)
         return _further_passes(view, slots, centre, mean, prior, start)
 
     last = joint(prior, slots.varies)
@@ -110,7 +111,7 @@ def fit(
     plain = prior._replace(anchor=jnp.zeros_like(prior.anchor))
     unanchored = joint(plain, slots.varies & (prior.anchor > 0))
     unanchored = gaussian.information(unanchored.whitening)
-    chol_y = gaussian.cholesky(gaussian.with_jitter(truth, prior.jitter), prior.jitter)
+    chol_y = matrices.cholesky(gaussian.with_jitter(truth, prior.jitter), prior.jitter)
     terms = Terms(
         information,
         gaussian.entropy(chol_y, prior.jitter),
@@ -187,7 +188,7 @@ def _scatter(sums: Moments, view: View) -> tuple[jax.Array, jax.Array, jax.Array
 
 def _size(second: jax.Array, slope: jax.Array) -> jax.Array:
     """Sums the squares of both terms of ``Y = s P + D``, from second moments of ``[P; D]``."""
-    p, d = jnp.split(gaussian.diagonal(second), 2, axis=-1)
+    p, d = jnp.split(matrices.diagonal(second), 2, axis=-1)
     return jnp.sum(jnp.square(slope)[..., None] * p + d, axis=-1)
 
 

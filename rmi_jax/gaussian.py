@@ -1,8 +1,7 @@
 """Second-order statistics of one pair of region vectors: scatter in, nats and gradient out.
 
 Nothing here knows of images. Matrices are ``[..., d, d]`` or ``[..., 2d, 2d]`` with any leading
-batch axes. The small factorizations are our own loops over columns: ``jnp.linalg`` fails under an
-explicitly sharded batch, and columns unrolled would take a minute to compile at d = 27.
+batch axes.
 
 Notation (docs/theory): ``P`` and ``Y`` are the centred region vectors of prediction and truth,
 ``X = [P; Y]``, alpha the jitter, tau the anchor, and the joint matrix is
@@ -19,9 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-# Products up to this size are written out as sums: a TPU's compiler takes seconds for each small
-# matrix product, and a GPU's searches for the best way to do it.
-_SMALL = 32
+from rmi_jax.matrices import cholesky, diagonal, gram, identity_from, matmul, repaired, solve
 
 
 class Prior(NamedTuple):
@@ -48,73 +45,6 @@ class Terms(NamedTuple):
     entropy: jax.Array  # 1/(2d) log det(I + Y Y' / alpha): what there is to explain
     unanchored: jax.Array  # the information for tau = 0, for the mutual information
     slope: jax.Array  # s = <y, p> / (<p, p> + alpha), which scales the prediction to the truth
-
-
-def matmul(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Batched product at full float32 precision on every device."""
-    if max(*a.shape[-2:], *b.shape[-2:]) <= _SMALL:
-        return jnp.sum(a[..., :, :, None] * b[..., None, :, :], axis=-2)
-    return jnp.matmul(a, b, precision=lax.Precision.HIGHEST)
-
-
-def transpose(a: jax.Array) -> jax.Array:
-    """Matrix transpose of the last two axes."""
-    return jnp.swapaxes(a, -1, -2)
-
-
-def gram(a: jax.Array) -> jax.Array:
-    """``a a'``."""
-    return matmul(a, transpose(a))
-
-
-def zeros_from(a: jax.Array) -> jax.Array:
-    """Zeros that are sharded, and vary inside shard_map, as ``a`` does, whatever its values."""
-    return jnp.where(a > 0, jnp.zeros_like(a), jnp.zeros_like(a))
-
-
-def identity_from(a: jax.Array) -> jax.Array:
-    """Identity matrices of the shape and sharding of ``a`` ``[..., d, d]``."""
-    return zeros_from(a) + jnp.broadcast_to(jnp.eye(a.shape[-1], dtype=a.dtype), a.shape)
-
-
-def cholesky(a: jax.Array, floor: jax.Array) -> jax.Array:
-    """Lower Cholesky factor of matrices whose exact pivots are at least ``floor`` ``[..., d]``.
-
-    A pivot that rounding took below its floor is lifted to it. The other entries of that column
-    would then be unbounded, so every entry is clipped at the exact bound on it: the square root of
-    what is left of its row's diagonal, above the floor. In exact arithmetic neither changes
-    anything, so neither has a derivative.
-    """
-    index = jnp.arange(a.shape[-1])
-    floor = jnp.broadcast_to(floor, a.shape[:-1])
-
-    def eliminate(j, a):  # columns before j are done, the others hold what is left of the matrix
-        column = _at(a, j, -1)
-        pivot = _at(column, j, -1)
-        root = jnp.sqrt(_repaired(pivot, jnp.maximum(pivot, _at(floor, j, -1))))[..., None]
-        column = column / root
-        bound = jnp.sqrt(jnp.maximum(diagonal(a) - floor, 0))
-        column = _repaired(column, jnp.clip(column, -bound, bound))
-        column = jnp.where(index > j, column, jnp.where(index == j, root, 0))
-        remainder = a - column[..., :, None] * column[..., None, :]
-        return jnp.where(index == j, column[..., :, None], remainder)
-
-    return jnp.tril(lax.fori_loop(0, a.shape[-1], eliminate, a))
-
-
-def solve(chol: jax.Array, b: jax.Array, *, transposed: bool = False) -> jax.Array:
-    """Solves ``L x = b``, or ``L' x = b`` if transposed, for lower triangular ``L``."""
-    dim = chol.shape[-1]
-    index = jnp.arange(dim)[:, None]
-
-    def substitute(step, x):
-        j = dim - 1 - step if transposed else step
-        column = _at(chol, j, -2 if transposed else -1)[..., :, None]
-        row = _at(x, j, -2)[..., None, :] / _at(column, j, -2)[..., None]
-        later = index < j if transposed else index > j
-        return jnp.where(index == j, row, x - jnp.where(later, column, 0) * row)
-
-    return lax.fori_loop(0, dim, substitute, b)
 
 
 def whiten(
@@ -178,32 +108,14 @@ def explanatory_slope(scatter: jax.Array, slope: jax.Array, jitter: jax.Array) -
     return lax.stop_gradient((dp + slope * pp) / (pp + jitter))
 
 
-def congruent(matrix: jax.Array, scatter: jax.Array) -> jax.Array:
-    """``matrix scatter matrix'``."""
-    return matmul(matmul(matrix, scatter), transpose(matrix))
-
-
 def information(whitening: Whitening) -> jax.Array:
     """``1/(2d) log det(I + M / alpha)``, from the lower half of the factor."""
     above = diagonal(whitening.chol) / jnp.sqrt(whitening.floor)
     # Not jnp.split, which JAX 0.7 cannot transpose inside shard_map.
     value = jnp.mean(jnp.log(above[..., above.shape[-1] // 2 :]), axis=-1)
-    return _repaired(value, jnp.maximum(value, 0))
+    return repaired(value, jnp.maximum(value, 0))
 
 
 def entropy(chol_y: jax.Array, jitter: jax.Array) -> jax.Array:
     """``1/(2d) log det(I + Y Y' / alpha)`` from the factor of ``Y Y' + alpha I``."""
     return jnp.mean(jnp.log(diagonal(chol_y) / jnp.sqrt(jitter)), axis=-1)  # exactly 0 if Y is
-
-
-def diagonal(a: jax.Array) -> jax.Array:
-    """The diagonals ``[..., d]`` of matrices."""
-    return jnp.diagonal(a, axis1=-2, axis2=-1)
-
-
-def _repaired(value: jax.Array, repair: jax.Array) -> jax.Array:
-    return value + lax.stop_gradient(repair - value)
-
-
-def _at(a: jax.Array, j: jax.Array, axis: int) -> jax.Array:
-    return lax.dynamic_index_in_dim(a, j, axis, keepdims=False)

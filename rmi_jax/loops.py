@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rmi_jax.gaussian import zeros_from
 from rmi_jax.geometry import Maps
+from rmi_jax.matrices import zeros_from
 
 
 def each_slot(

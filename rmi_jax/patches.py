@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rmi_jax import gaussian
+from rmi_jax import gaussian, matrices
 from rmi_jax.activations import ACTIVATIONS
 from rmi_jax.cells import cell_probs, cell_targets, cell_weights, position_weights, shift_grid
 from rmi_jax.centring import anchored_slope
@@ -63,11 +63,11 @@ def _pair_terms(
     """One image and class: regions ``[n, d]``, weights ``[n]``."""
     regions, halo = scale.regions, scale.halo
     basis = jnp.asarray(region_basis(regions.size), p.dtype)
-    p, y = (_centred_rows(gaussian.matmul(r, basis.T), weights, scale) for r in (p, y))
+    p, y = (_centred_rows(matrices.matmul(r, basis.T), weights, scale) for r in (p, y))
     weights = weights * regions.thinning
 
     def scatter(rows):
-        return summed(gaussian.matmul((weights[:, None] * rows).T, rows), halo)
+        return summed(matrices.matmul((weights[:, None] * rows).T, rows), halo)
 
     pp, yp, yy = summed(
         [jnp.sum(weights[:, None] * a * b) for a, b in ((p, p), (y, p), (y, y))], halo
@@ -78,11 +78,11 @@ def _pair_terms(
     constants = lax.stop_gradient((errors, y))
 
     def whiten(change, errors, y, prior):
-        columns = scatter(gaussian.matmul(errors, change.T))
-        itself = scatter(gaussian.matmul(y, gaussian.of_itself(change, slope).T))
+        columns = scatter(matrices.matmul(errors, change.T))
+        itself = scatter(matrices.matmul(y, gaussian.of_itself(change, slope).T))
         return gaussian.whiten(columns, itself, change, slope, prior)
 
-    identity = gaussian.identity_from(scatter(constants[0]))
+    identity = matrices.identity_from(scatter(constants[0]))
 
     def information(errors, y, prior):
         change = lax.fori_loop(
@@ -92,7 +92,7 @@ def _pair_terms(
 
     found = information(errors, y, prior)
     plain = information(*constants, prior._replace(anchor=jnp.zeros_like(prior.anchor)))
-    chol_y = gaussian.cholesky(gaussian.with_jitter(scatter(y), prior.jitter), prior.jitter)
+    chol_y = matrices.cholesky(gaussian.with_jitter(scatter(y), prior.jitter), prior.jitter)
     entropy = gaussian.entropy(chol_y, prior.jitter)
     found, plain = (jnp.where(entropy > 0, terms, 0) for terms in (found, plain))
     return Terms(

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from rmi_jax.components import by_component, components
-from rmi_jax.gaussian import matmul
 from rmi_jax.loops import zeros_like_images
+from rmi_jax.matrices import matmul
 from rmi_jax.strips import Sweep, by_platform, fold, join, product, weigh, widened
 
 

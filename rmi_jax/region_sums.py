@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from rmi_jax.components import by_map
-from rmi_jax.gaussian import transpose
 from rmi_jax.loops import zeros_like_images
+from rmi_jax.matrices import transpose
 from rmi_jax.strips import Parts, Sweep, by_platform, fold, join, product, weigh, widened
 
 Columns = Callable[[jax.Array], tuple[jax.Array, ...]]

@@ -13,13 +13,14 @@ import jax.numpy as jnp
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
-from rmi_jax import gaussian
+from rmi_jax import gaussian, matrices
 from rmi_jax.activations import log_total
 from rmi_jax.centring import Centring, centred
 from rmi_jax.fit import Fit, fit
-from rmi_jax.gaussian import Prior, Terms, gram, matmul, transpose
+from rmi_jax.gaussian import Prior, Terms
 from rmi_jax.geometry import Maps, Scale
 from rmi_jax.loops import each_slot, zeros_like_images
+from rmi_jax.matrices import gram, matmul, transpose
 from rmi_jax.planes import View, make_view, pull_probs, pull_targets, put_class, read_planes
 from rmi_jax.region_gradients import pull_back
 from rmi_jax.slots import Slots, by_class
@@ -96,7 +97,7 @@ def _gradient_matrix(
 
     def weight(value):
         if isinstance(value, SymbolicZero):
-            value = gaussian.zeros_from(slope.T)
+            value = matrices.zeros_from(slope.T)
         per_slot = jnp.take_along_axis(value.T, slots.classes, axis=0)
         per_slot = per_slot * (regions.thinning / regions.dim)
         per_slot = jnp.where(slots.varies, per_slot, 0)
@@ -111,11 +112,11 @@ def _gradient_matrix(
     # Targets are in the anchor, and in the entropy, as well.
     mirrored = gaussian.of_itself(matmul(fit.residual, change), slope)
     anchor = weight(cotangent.information) * prior.anchor * gram(transpose(mirrored))
-    identity = gaussian.identity_from(fit.chol_y)
-    whitened = gaussian.solve(fit.chol_y, identity)
+    identity = matrices.identity_from(fit.chol_y)
+    whitened = matrices.solve(fit.chol_y, identity)
     entropy = weight(cotangent.entropy) * gram(transpose(whitened))
     scaled = jnp.concatenate([slope[..., None, None] * identity, identity], axis=-1)
-    truth = transpose(gaussian.solve(change, transpose(scaled), transposed=True))
+    truth = transpose(matrices.solve(change, transpose(scaled), transposed=True))
     by_y = matmul(of_y, residual) + matmul(anchor + entropy, truth)
     return jnp.concatenate([matmul(of_p, residual), by_y], axis=-2)
 
