@@ -18,7 +18,6 @@ from rmi_jax.gaussian import Prior, Terms, Whitening
 from rmi_jax.geometry import Maps, Scale
 from rmi_jax.halo import summed
 from rmi_jax.loops import each_slot
-from rmi_jax.matrices import matmul
 from rmi_jax.planes import View, make_view, read_cells
 from rmi_jax.region_gradients import Change
 from rmi_jax.region_sums import Moments, moments, moments_of
@@ -145,20 +144,12 @@ def _further_passes(
         asked = jnp.any(last.again, axis=1)
         order = jnp.argsort(~asked, stable=True)
         change = _where(last.again, last.whitening.change, last.change)
-        mirrored = gaussian.of_itself(change, centre.slope)
+        mirrored = gaussian.of_truth(gaussian.of_itself(change, centre.slope), centre.slope)
 
         def visit(k):
             p, y = read_cells(view, slots.classes[k])
-            one = Centring(*(c[k] for c in centre))
-
-            def columns(z):
-                # Before the change of basis, which scales small columns up: a mean that is left in
-                # them would cost the scatter its digits.
-                z = z - mean[k][..., None]
-                p, d = jnp.split(z, 2, axis=1)
-                return matmul(change[k], z), matmul(mirrored[k], one.slope[:, None, None] * p + d)
-
-            return moments_of(centred(p, y, one), view.sweep, columns)
+            maps = centred(p, y, Centring(*(c[k] for c in centre)))
+            return moments_of(maps, view.sweep, mean[k], change[k], mirrored[k])
 
         sums, of_truth = each_slot(view.maps, jnp.sum(asked), visit, order)
         # Devices that share an image have the same sums, so they run the same number of passes.

@@ -87,6 +87,11 @@ def of_itself(matrix: jax.Array, slope: jax.Array) -> jax.Array:
     return p + (1 - slope[..., None, None]) * d
 
 
+def of_truth(matrix: jax.Array, slope: jax.Array) -> jax.Array:
+    """``matrix`` ``[..., m, d]`` for columns Y, rewritten for ``[P; D]``, with ``Y = s P + D``."""
+    return jnp.concatenate([slope[..., None, None] * matrix, matrix], axis=-1)
+
+
 def truth_scatter(scatter: jax.Array, slope: jax.Array) -> jax.Array:
     """``Y Y'`` from the scatter of ``[P; D]``, with ``Y = s P + D``."""
     upper, lower = jnp.split(scatter, 2, axis=-2)

@@ -1,17 +1,16 @@
 """Sums over the regions of a map: first and second moments of their components, strip by strip."""
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from rmi_jax.components import by_map
+from rmi_jax.components import by_component, by_map
 from rmi_jax.loops import zeros_like_images
 from rmi_jax.matrices import transpose
 from rmi_jax.strips import Parts, Sweep, by_platform, fold, join, product, weigh, widened
-
-Columns = Callable[[jax.Array], tuple[jax.Array, ...]]
 
 
 class Moments(NamedTuple):
@@ -23,35 +22,42 @@ class Moments(NamedTuple):
 
 def moments(maps: jax.Array, sweep: Sweep) -> Moments:
     """Weighted sums of ``z`` over all region positions of ``[B, 2, *cells]`` maps."""
-    (sums,) = _moments(maps, sweep, lambda parts: (parts,))
+    (sums,) = _moments(maps, sweep, lambda parts: parts, [2 * sweep.regions.dim])
     first, second = by_map(sums.first, 2, -1), by_map(by_map(sums.second, 2, -1), 2, -2)
     return Moments(second, first)
 
 
-def moments_of(maps: jax.Array, sweep: Sweep, columns: Columns) -> tuple[Moments, ...]:
-    """The same of other columns, each ``[B, m, n]``, functions of ``z`` ``[B, 2d, n]``."""
+def moments_of(
+    maps: jax.Array, sweep: Sweep, mean: jax.Array, *matrices: jax.Array
+) -> tuple[Moments, ...]:
+    """The same of ``matrix (z - mean)``, for matrices ``[B, m, 2d]`` and a mean ``[B, 2d]``."""
+    stacked = by_component(jnp.concatenate(matrices, axis=1), 2, -1)
+    mean = by_component(mean, 2, -1)[..., None]
 
-    def of_parts(parts):
-        return tuple([x] for x in columns(by_map(join(parts), 2, 1)))
+    def changed(parts):
+        # The mean is subtracted before the product, which may scale small columns up: if it were
+        # left in them, it would cost the scatter its digits.
+        return [product("bij,bjn->bin", stacked, join(parts) - mean)]
 
-    return _moments(maps, sweep, of_parts)
+    return _moments(maps, sweep, changed, [m.shape[1] for m in matrices])
 
 
 def _moments(
-    maps: jax.Array, sweep: Sweep, groups: Callable[[Parts], tuple[Parts, ...]]
+    maps: jax.Array, sweep: Sweep, columns: Callable[[Parts], Parts], dims: Sequence[int]
 ) -> tuple[Moments, ...]:
+    """Moments of groups of columns with so many rows each, without those between the groups."""
     regions = sweep.regions
-    z = jax.ShapeDtypeStruct((maps.shape[0], 2 * regions.dim, 1), maps.dtype)
-    dims = [sum(x.shape[1] for x in group) for group in jax.eval_shape(groups, [z])]
+    *ends, rows = itertools.accumulate(dims)
 
     def cpu(maps, weights, even):
         def add(totals, strip):
+            groups = jnp.split(join(columns(strip.parts)), ends, axis=1)
             return tuple(
                 Moments(
                     total.second + product("bin,bjn->bij", weigh(x, strip, even), x),
                     total.first + product("bin,bn->bi", x, strip.weights[:, 0]),
                 )
-                for total, x in zip(totals, map(join, groups(strip.parts)), strict=True)
+                for total, x in zip(totals, groups, strict=True)
             )
 
         start = tuple(
@@ -61,18 +67,17 @@ def _moments(
         return fold("cpu", maps, weights, regions, start, add)
 
     def accelerator(platform, maps, weights):
-        def add(totals, strip):
+        def add(total, strip):
             # A row of ones, so that one product gives second moments and sums.
             root = jnp.sqrt(strip.weights)
-            return tuple(
-                total + _products(platform, [*(part * root for part in group), root])
-                for total, group in zip(totals, groups(strip.parts), strict=True)
-            )
+            parts = [*(part * root for part in columns(strip.parts)), root]
+            return total + _products(platform, parts)
 
         maps = widened(maps, weights, regions)
-        start = tuple(zeros_like_images(maps, (dim + 1, dim + 1)) for dim in dims)
-        totals = fold(platform, maps, weights, regions, start, add, len(dims))
-        return tuple(Moments(total[:, :-1, :-1], total[:, -1, :-1]) for total in totals)
+        start = zeros_like_images(maps, (rows + 1, rows + 1))
+        total = fold(platform, maps, weights, regions, start, add, len(dims))
+        groups = [slice(end - dim, end) for dim, end in zip(dims, [*ends, rows], strict=True)]
+        return tuple(Moments(total[:, group, group], total[:, -1, group]) for group in groups)
 
     return by_platform(cpu, accelerator, maps, sweep)
 

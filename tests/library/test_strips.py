@@ -49,17 +49,18 @@ def problem(request, platform, monkeypatch, x64):
 def test_moments(problem):
     maps, weights, regions, z = problem
     w = weights.reshape(2, 1, -1)
-    change = np.random.default_rng(1).normal(size=(2, 3, z.shape[1]))
+    rng = np.random.default_rng(1)
+    mean = rng.normal(size=(2, z.shape[1]))
+    matrices = [rng.normal(size=(2, rows, z.shape[1])) for rows in (3, 2)]
 
     @quick_jit
     def run(maps, weights):
-        def columns(z):
-            return jnp.asarray(change) @ z - 0.3, z[:, 1:]
-
         sweep = strips.plan(weights, regions)
-        return [region_sums.moments(maps, sweep), *region_sums.moments_of(maps, sweep, columns)]
+        of = region_sums.moments_of(maps, sweep, *map(jnp.asarray, (mean, *matrices)))
+        return [region_sums.moments(maps, sweep), *of]
 
-    for found, x in zip(run(maps, weights), (z, change @ z - 0.3, z[:, 1:]), strict=True):
+    columns = [matrix @ (z - mean[..., None]) for matrix in matrices]
+    for found, x in zip(run(maps, weights), (z, *columns), strict=True):
         assert_value(found.first, np.sum(w * x, axis=2), "float64")
         assert_value(found.second, (w * x) @ np.swapaxes(x, 1, 2), "float64")
 
