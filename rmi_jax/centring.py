@@ -74,6 +74,16 @@ def centred(p: jax.Array, y: jax.Array, by: Centring) -> jax.Array:
     """Centred probabilities and errors, ``[B, 2, *cells]``."""
     chex.assert_equal_shape([p, y])
     chex.assert_shape([*by], p.shape[:1])
-    mean_p, mean_y, slope = (c.reshape(-1, *[1] * (p.ndim - 1)) for c in by)
+    mean_p, mean_y, slope = (_as_planes(c, p) for c in by)
     p = p - mean_p
     return jnp.stack([p, (y - mean_y) - slope * p], axis=1)
+
+
+def with_truth(p: jax.Array, y: jax.Array, by: Centring) -> jax.Array:
+    """Centred probabilities, errors and truth, ``[B, 3, *cells]``."""
+    truth = y - _as_planes(by.mean_y, y)
+    return jnp.concatenate([centred(p, y, by), truth[:, None]], axis=1)
+
+
+def _as_planes(values: jax.Array, planes: jax.Array) -> jax.Array:
+    return values.reshape(-1, *[1] * (planes.ndim - 1))

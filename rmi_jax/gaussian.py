@@ -20,6 +20,8 @@ from jax import lax
 
 from rmi_jax.matrices import cholesky, diagonal, gram, identity_from, matmul, repaired, solve
 
+ROUNDING = 32  # largest error assumed of a sum over positions, in units of its last place
+
 
 class Prior(NamedTuple):
     """What is added to the sample of region vectors; no gradient flows to it."""
@@ -66,7 +68,11 @@ def whiten(
     joint = scatter + prior.anchor * itself + prior.jitter * noise
     # J >= alpha I, so that in this basis no pivot is smaller than alpha times that of C C'.
     floor = prior.jitter * jnp.square(diagonal(change))
-    chol = cholesky(joint, floor)
+    # A pivot below the rounding errors of its row is noise, and so is the column that it divides: a
+    # few of them in a row would multiply each other out of the range of float32. What is there
+    # instead, a further pass tells, in a better basis.
+    noise_floor = ROUNDING * jnp.finfo(joint.dtype).eps * diagonal(joint)
+    chol = cholesky(joint, jnp.maximum(floor, noise_floor))
     inverse = solve(chol, identity_from(chol))
     # Variance inflation factors: the variance of a row over what is left of it given all other
     # rows. Rounding errors of the sums grow by this factor on their way to K. (What is left given
@@ -85,11 +91,6 @@ def of_itself(matrix: jax.Array, slope: jax.Array) -> jax.Array:
     """``matrix`` for columns ``[P; D]``, rewritten for columns Y where ``P = Y``: D = (1 - s) Y."""
     p, d = jnp.split(matrix, 2, axis=-1)
     return p + (1 - slope[..., None, None]) * d
-
-
-def of_truth(matrix: jax.Array, slope: jax.Array) -> jax.Array:
-    """``matrix`` ``[..., m, d]`` for columns Y, rewritten for ``[P; D]``, with ``Y = s P + D``."""
-    return jnp.concatenate([slope[..., None, None] * matrix, matrix], axis=-1)
 
 
 def truth_scatter(scatter: jax.Array, slope: jax.Array) -> jax.Array:

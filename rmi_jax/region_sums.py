@@ -30,9 +30,16 @@ def moments(maps: jax.Array, sweep: Sweep) -> Moments:
 def moments_of(
     maps: jax.Array, sweep: Sweep, mean: jax.Array, *matrices: jax.Array
 ) -> tuple[Moments, ...]:
-    """The same of ``matrix (z - mean)``, for matrices ``[B, m, 2d]`` and a mean ``[B, 2d]``."""
-    stacked = by_component(jnp.concatenate(matrices, axis=1), 2, -1)
-    mean = by_component(mean, 2, -1)[..., None]
+    """The same of ``matrix (z - mean)`` for each of the matrices.
+
+    Args:
+      maps: ``[B, m, *cells]``.
+      sweep: the positions.
+      mean: ``[B, m d]``.
+      matrices: ``[B, rows, m d]``.
+    """
+    stacked = by_component(jnp.concatenate(matrices, axis=1), maps.shape[1], -1)
+    mean = by_component(mean, maps.shape[1], -1)[..., None]
 
     def changed(parts):
         # The mean is subtracted before the product, which may scale small columns up: if it were

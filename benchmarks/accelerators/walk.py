@@ -67,7 +67,7 @@ def _walk(program, target, trips, name, times, loops, values: Values, found) -> 
             for part, n in zip(body, (turns, turns + 1), strict=True):
                 # A loop that turns a fixed number of times needs no condition to be computed.
                 if part == body[0] or not fixed:
-                    inside = loops + (not fixed)
+                    inside = loops + (not fixed and turns > 1)
                     _walk(program, target, trips, part, times * n, inside, inner, found)
         elif opcode == "conditional":
             if target.sync:

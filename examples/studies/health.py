@@ -55,24 +55,25 @@ def watched(settings: trainer.Settings, task: data.Task) -> dict[str, Any]:
 
 def draw(runs: dict[str, dict[str, Any]], classes: tuple[str, ...], file: Path) -> None:
     rows = {
-        "loss and its parts, nats": ("loss", "cross_entropy", "rmi"),
-        "normalized mutual information": ("mutual_information",),
-        "slope": ("slope",),
+        "loss, nats": "loss",
+        "cross entropy, nats": "cross_entropy",
+        "RMI of all classes, nats": "rmi",
+        "normalized mutual information": "mutual_information",
+        "slope": "slope",
     }
-    figure, axes = plt.subplots(3, len(runs), figsize=(10, 8), sharex=True, layout="constrained")
+    size = {"figsize": (10, 12), "sharex": True, "layout": "constrained"}
+    figure, axes = plt.subplots(len(rows), len(runs), **size)
     for column, (name, run) in zip(axes.T, runs.items(), strict=True):
         lines = run["health"]
         steps = [line["step"] for line in lines]
-        for axis, (title, keys) in zip(column, rows.items(), strict=True):
-            for key in keys:
-                values = np.array([line[key] for line in lines])
-                if len(keys) > 1:
-                    values = values if values.ndim == 1 else values.sum(axis=1)
-                    axis.plot(steps, values, label=key.replace("_", " "))
-                else:
-                    axis.plot(steps, values, label=classes)
+        for axis, (title, key) in zip(column, rows.items(), strict=True):
+            values = np.array([line[key] for line in lines])
+            if key == "rmi":
+                values = values.sum(axis=1)
+            axis.plot(steps, values, label=classes if values.ndim > 1 else None)
             axis.set_ylabel(title)
-            axis.legend(fontsize=8)
+            if values.ndim > 1:
+                axis.legend(fontsize=8)
         iou = ", ".join(f"{c} {v:.0f}" for c, v in run["test"]["iou"].items())
         column[0].set_title(f"{RUNS[name]}: test IoU {iou}", fontsize=10)
         column[-1].set_xlabel("step")

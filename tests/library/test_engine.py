@@ -19,7 +19,7 @@ from terms import region_terms
 from tolerances import GRAD, VALUE, assert_grad, assert_value
 
 import rmi_jax
-from rmi_jax import fit
+from rmi_jax import passes
 
 ALPHA, DIM = 5e-4, 9
 VOC = (2, 513, 513, 21)
@@ -167,7 +167,7 @@ def test_second_pass_restores_what_one_pass_loses(side):
 @pytest.fixture
 def one_pass(monkeypatch):
     # Not infinity, which would let the compiler remove the second pass.
-    monkeypatch.setattr(fit, "_INFLATION", 1e30)
+    monkeypatch.setattr(passes, "_INFLATION", 1e30)
     jax.clear_caches()
     yield
     jax.clear_caches()
@@ -199,7 +199,7 @@ def test_further_passes_change_nothing_but_rounding(monkeypatch, x64):
         return values, probs_grad, targets_grad
 
     values, *grads = evaluate()
-    monkeypatch.setattr(fit, "_INFLATION", 0.0)
+    monkeypatch.setattr(passes, "_INFLATION", 0.0)
     jax.clear_caches()
     again, *grads_again = evaluate()
     jax.clear_caches()

@@ -79,6 +79,25 @@ def test_whitening(basis, pair, x64):
     assert np.all(pivots >= floor)
 
 
+@pytest.mark.parametrize("anchor", [1, 1e6])
+def test_noise_does_not_multiply(anchor):
+    """J >= alpha I, so that in exact arithmetic no entry of ``K^-1 C`` is above 1 / sqrt(alpha)."""
+    rng = np.random.default_rng(4)
+    alpha, dim = 5e-4, 9
+    # One column tells nearly all of the others, and float32 nothing of what is left.
+    y = rng.normal(size=(8, dim, 1)) * rng.normal(size=(8, 1, 400))
+    y += 1e-4 * rng.normal(size=y.shape)
+    p = y + 1e-5 * rng.normal(size=y.shape)
+    z = np.concatenate([p, y - p], axis=1).astype("float32")
+    slope = np.ones(8, "float32")
+    identity = np.broadcast_to(np.eye(2 * dim, dtype="float32"), (8, 2 * dim, 2 * dim))
+    copies = np.concatenate([y, 0 * y], axis=1).astype("float32")  # D = (1 - s) Y
+    prior = gaussian.Prior(jnp.float32(alpha), jnp.float32(anchor))
+    scatter, itself = (jnp.asarray(x @ transposed(x)) for x in (z, copies))
+    found = quick_jit(gaussian.whiten)(scatter, itself, jnp.asarray(identity), slope, prior)
+    assert np.all(np.abs(found.change) < 2 / np.sqrt(alpha))
+
+
 @pytest.mark.parametrize("basis", ["first", "further"])
 def test_information_is_that_of_the_textbook(basis, pair, x64):
     p, y = pair

@@ -50,17 +50,19 @@ def test_moments(problem):
     maps, weights, regions, z = problem
     w = weights.reshape(2, 1, -1)
     rng = np.random.default_rng(1)
-    mean = rng.normal(size=(2, z.shape[1]))
-    matrices = [rng.normal(size=(2, rows, z.shape[1])) for rows in (3, 2)]
+    three = np.concatenate([maps, rng.normal(size=(2, 1, *maps.shape[2:]))], axis=1)
+    of_three = region_columns(three, regions)
+    mean = rng.normal(size=of_three.shape[:2])
+    matrices = [rng.normal(size=(2, rows, of_three.shape[1])) for rows in (3, 2)]
 
     @quick_jit
-    def run(maps, weights):
+    def run(maps, three, weights):
         sweep = strips.plan(weights, regions)
-        of = region_sums.moments_of(maps, sweep, *map(jnp.asarray, (mean, *matrices)))
+        of = region_sums.moments_of(three, sweep, *map(jnp.asarray, (mean, *matrices)))
         return [region_sums.moments(maps, sweep), *of]
 
-    columns = [matrix @ (z - mean[..., None]) for matrix in matrices]
-    for found, x in zip(run(maps, weights), (z, *columns), strict=True):
+    columns = [matrix @ (of_three - mean[..., None]) for matrix in matrices]
+    for found, x in zip(run(maps, three, weights), (z, *columns), strict=True):
         assert_value(found.first, np.sum(w * x, axis=2), "float64")
         assert_value(found.second, (w * x) @ np.swapaxes(x, 1, 2), "float64")
 
