@@ -51,7 +51,8 @@ LONG = library("filtered_truths golden properties")
 WEEKLY = [
     "tests/library/conformance",
     "tests/project/test_mutations.py",
-    *library("anchor engine export identities long_run losses sharding spatial_sharding"),
+    *library("anchor engine export filtered_truths identities long_run losses sharding"),
+    *library("spatial_sharding"),
 ]
 
 
@@ -123,7 +124,8 @@ def long(session):
 @nox.session(python=False)
 def weekly(session):
     """Mutations, and the long tests left out elsewhere: an hour of processor time."""
-    session.run("pytest", *TEST_BY_TEST, "-m", "slow", *WEEKLY)
+    env = {"RMI_JAX_FULL_SEARCH": "1"}
+    session.run("pytest", *TEST_BY_TEST, "-m", "slow", *WEEKLY, env=env)
     session.run("python", "tests/mutations.py")
 
 

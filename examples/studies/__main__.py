@@ -1,6 +1,7 @@
 """The command line of the studies: `python -m studies --help`."""
 
 from pathlib import Path
+from typing import Any
 
 import tyro
 
@@ -41,14 +42,17 @@ def main(
         results: folder of the records, one file a task.
         table: train nothing, print what the records of these tasks say.
         part: whose scores the tables show; settings are compared on the validation part.
-        plot: train nothing, draw the validation curves of these tasks to this file.
+        plot: train nothing, draw the validation curves of these tasks, at these steps and this
+            foreground, to this file.
     """
     if table or plot:
         runs = records.read(results)
         if table:
             report.print_tables(runs, tasks, part)
         if plot:
-            report.plot(runs, tasks, plot)
+            lengths = {name: steps or STEPS[name] for name in tasks}
+            shown = [r for r in runs if _is_of(r["settings"], lengths, foreground)]
+            report.plot(shown, tasks, plot)
         return
     names = contestants.named(losses)
     made_with = records.circumstances()  # now: the code is what was imported
@@ -64,6 +68,12 @@ def main(
             record = {**trainer.train(settings, task), **made_with}
             records.append(record, results / f"{name}.jsonl")
             runs.append(record)
+
+
+def _is_of(settings: dict[str, Any], lengths: dict[str, int], foreground: float | None) -> bool:
+    """Whether a run is of one of the tasks, with its number of steps, and of this foreground."""
+    length = lengths.get(settings["task"])
+    return settings["steps"] == length and settings["foreground"] == foreground
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from flax import nnx
 
 import rmi_jax
 from segmentation import figures
-from studies import contestants, data, records, trainer
+from studies import contestants, data, rare, records, trainer
 from studies.batches import batches
 
 RUNS = {"rmi-0.01": "softmax, anchor 0.01", "sigmoid, anchor 0": "sigmoids, no anchor"}
@@ -82,7 +82,8 @@ def draw(runs: dict[str, dict[str, Any]], classes: tuple[str, ...], file: Path) 
 
 def main(
     steps: int = 1200,
-    seed: int = 2,
+    seed: int = 0,
+    foreground: float | None = 0.002,
     results: Path = Path(__file__).parent / "results" / "health.json",
     output: Path = Path("outputs/health.png"),
 ) -> None:
@@ -91,14 +92,17 @@ def main(
     Args:
         steps: of each run.
         seed: of the weights and the batches.
+        foreground: keep lakes only up to this share of the pixels.
         results: the file with both runs.
         output: where to draw them.
     """
     plt.switch_backend("agg")
     task = data.load("water")
+    if foreground is not None:
+        task = rare.thin(task, foreground)
     runs = json.loads(results.read_text(encoding="utf-8")) if results.exists() else {}
     for name in RUNS:
-        settings = trainer.Settings("water", name, steps, seed=seed)
+        settings = trainer.Settings("water", name, steps, seed=seed, foreground=foreground)
         if name not in runs or trainer.settings_of(runs[name]) != settings:
             runs[name] = {**watched(settings, task), **records.circumstances()}
             results.parent.mkdir(parents=True, exist_ok=True)
