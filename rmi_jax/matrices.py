@@ -51,12 +51,11 @@ def identity_from(a: jax.Array) -> jax.Array:
 
 
 def cholesky(a: jax.Array, floor: jax.Array) -> jax.Array:
-    """Lower Cholesky factor of matrices whose exact pivots are at least ``floor`` ``[..., d]``.
+    """Lower Cholesky factor of matrices whose pivots are at least ``floor`` ``[..., d]``, or noise.
 
-    A pivot that rounding took below its floor is lifted to it. The other entries of that column
-    would then be unbounded, so every entry is clipped at the exact bound on it: the square root of
-    what is left of its row's diagonal, above the floor. In exact arithmetic neither changes
-    anything, so neither has a derivative.
+    A pivot below its floor is lifted to it. The other entries of that column would then be
+    unbounded, so every entry is clipped at the bound on it: the square root of what is left of its
+    row's diagonal, above the floor. Both repair what rounding did, so neither has a derivative.
     """
     index = jnp.arange(a.shape[-1])
     floor = jnp.broadcast_to(floor, a.shape[:-1])

@@ -22,7 +22,7 @@ from rmi_jax.slots import Slots
 # A further pass is run where the variance inflation factor of a row is larger than this. Errors
 # grow with that factor: about 1e-7 times it, in nats or, of the gradient, relative to its bound.
 _INFLATION = 100.0
-_MOST_PASSES = 8  # two are nearly always enough, and five were the most that any test needed
+_MOST_PASSES = 8  # two are nearly always enough, and five were the most that any test has needed
 
 
 class Sums(NamedTuple):

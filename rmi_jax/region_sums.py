@@ -71,7 +71,7 @@ def _moments(
             Moments(zeros_like_images(maps, (dim, dim)), zeros_like_images(maps, (dim,)))
             for dim in dims
         )
-        return fold("cpu", maps, weights, regions, start, add)
+        return fold("cpu", maps, weights, regions, start, add, len(dims))
 
     def accelerator(platform, maps, weights):
         def add(total, strip):

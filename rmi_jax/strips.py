@@ -67,7 +67,7 @@ def by_platform(
     Args:
       cpu: a function of maps, weights, and which strips have weights of 1 only.
       accelerator: a function of the platform's name, maps, and weights whose last axis is padded.
-      maps: ``[B, 2, *cells]``.
+      maps: ``[B, m, *cells]``.
       sweep: the positions.
     """
 
@@ -144,7 +144,7 @@ def _flat(columns: jax.Array) -> jax.Array:
 
 
 def join(parts: Parts) -> jax.Array:
-    """``z`` ``[B, 2d, n]``."""
+    """``z`` ``[B, m d, n]``."""
     return jnp.concatenate(parts, axis=1)
 
 

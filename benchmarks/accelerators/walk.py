@@ -25,7 +25,7 @@ class Step(NamedTuple):
 
     instruction: Instruction
     times: int
-    loops: int  # loops around it, without those whose number of turns is fixed
+    loops: int  # loops around it, without those that turn once or a fixed number of times
     seconds: float  # each time, like what follows
     read: float  # bytes of main memory
     written: float
@@ -67,7 +67,7 @@ def _walk(program, target, trips, name, times, loops, values: Values, found) -> 
             for part, n in zip(body, (turns, turns + 1), strict=True):
                 # A loop that turns a fixed number of times needs no condition to be computed.
                 if part == body[0] or not fixed:
-                    inside = loops + (not fixed and turns > 1)
+                    inside = loops + (not fixed and turns != 1)
                     _walk(program, target, trips, part, times * n, inside, inner, found)
         elif opcode == "conditional":
             if target.sync:

@@ -42,8 +42,8 @@ def main(
         results: folder of the records, one file a task.
         table: train nothing, print what the records of these tasks say.
         part: whose scores the tables show; settings are compared on the validation part.
-        plot: train nothing, draw the validation curves of these tasks, at these steps and this
-            foreground, to this file.
+        plot: train nothing, draw the validation curves of these tasks and losses, at these steps
+            and this foreground, to this file.
     """
     if table or plot:
         runs = records.read(results)
@@ -51,7 +51,8 @@ def main(
             report.print_tables(runs, tasks, part)
         if plot:
             lengths = {name: steps or STEPS[name] for name in tasks}
-            shown = [r for r in runs if _is_of(r["settings"], lengths, foreground)]
+            names = contestants.named(losses)
+            shown = [r for r in runs if _is_of(r["settings"], lengths, foreground, names)]
             report.plot(shown, tasks, plot)
         return
     names = contestants.named(losses)
@@ -70,10 +71,16 @@ def main(
             runs.append(record)
 
 
-def _is_of(settings: dict[str, Any], lengths: dict[str, int], foreground: float | None) -> bool:
-    """Whether a run is of one of the tasks, with its number of steps, and of this foreground."""
+def _is_of(
+    settings: dict[str, Any],
+    lengths: dict[str, int],
+    foreground: float | None,
+    names: tuple[str, ...],
+) -> bool:
+    """Whether a run is of these tasks, with their numbers of steps, this foreground and losses."""
     length = lengths.get(settings["task"])
-    return settings["steps"] == length and settings["foreground"] == foreground
+    alike = settings["steps"] == length and settings["foreground"] == foreground
+    return alike and settings["loss"] in names
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Draws a run that goes well and one that fails: `python -m studies.health`.
 
-Both are on water: softmax RMI with a small anchor, and sigmoid RMI without one, where the network
-stops predicting the rare class. Drawn are the loss, its two parts, and the normalized mutual
+Both are on water with few lakes: softmax RMI with a small anchor, and sigmoid RMI without one,
+where the network never finds them. Drawn are the loss, its two parts, and the normalized mutual
 information and slope of every class, always on the same crops.
 """
 
