@@ -53,6 +53,8 @@ def main(
             lengths = {name: steps or STEPS[name] for name in tasks}
             names = contestants.named(losses)
             shown = [r for r in runs if _is_of(r["settings"], lengths, foreground, names)]
+            if not shown:
+                raise SystemExit("no such runs to draw: see --tasks, --losses, --steps, --foreground")
             report.plot(shown, tasks, plot)
         return
     names = contestants.named(losses)

@@ -316,7 +316,7 @@ def test_the_studies_run_and_resume(tmp_path):
     assert again[:5] == lines[:5]
     assert len(again) == 7  # the torn line, and the one run that was missing
     assert json.loads(again[6])["test"] == json.loads(lines[5])["test"]
-    assert "| softmax RMI |" in run("--table", "--plot", str(plot))
+    assert "| softmax RMI |" in run("--table", "--plot", str(plot), "--steps", "2")
     with Image.open(plot) as image:
         assert image.width > 400
 
