@@ -54,7 +54,7 @@ def main(
             names = contestants.named(losses)
             shown = [r for r in runs if _is_of(r["settings"], lengths, foreground, names)]
             if not shown:
-                raise SystemExit("no such runs to draw: see --tasks, --losses, --steps, --foreground")
+                raise SystemExit("no such runs: see --tasks, --losses, --steps and --foreground")
             report.plot(shown, tasks, plot)
         return
     names = contestants.named(losses)
