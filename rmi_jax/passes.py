@@ -74,13 +74,13 @@ def factored(
             _where(last.again, found, last.whitening),
         )
 
-    start = Progress(jnp.int32(0), asked, matrices.identity_from(sums.scatter), sums, _white(sums))
+    identity = matrices.identity_from(sums.scatter)
+    start = Progress(jnp.int32(0), asked, identity, sums, _white(identity))
     return lax.while_loop(unfinished, step, start)
 
 
-def _white(sums: Sums) -> Whitening:
+def _white(identity: jax.Array) -> Whitening:
     """That of white columns, for slots that are not asked for: nothing is divided by zero."""
-    identity = matrices.identity_from(sums.scatter)
     ones = matrices.diagonal(identity)
     return Whitening(identity, ones, identity, identity, ones[..., 0])
 

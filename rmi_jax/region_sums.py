@@ -54,17 +54,19 @@ def _moments(
 ) -> tuple[Moments, ...]:
     """Moments of groups of columns with so many rows each, without those between the groups."""
     regions = sweep.regions
-    *ends, rows = itertools.accumulate(dims)
+    ends = itertools.accumulate(dims)
+    groups = [slice(end - dim, end) for dim, end in zip(dims, ends, strict=True)]
+    rows = sum(dims)
 
     def cpu(maps, weights, even):
         def add(totals, strip):
-            groups = jnp.split(join(columns(strip.parts)), ends, axis=1)
+            joined = join(columns(strip.parts))
             return tuple(
                 Moments(
                     total.second + product("bin,bjn->bij", weigh(x, strip, even), x),
                     total.first + product("bin,bn->bi", x, strip.weights[:, 0]),
                 )
-                for total, x in zip(totals, groups, strict=True)
+                for total, x in zip(totals, (joined[:, group] for group in groups), strict=True)
             )
 
         start = tuple(
@@ -84,7 +86,6 @@ def _moments(
         maps = widened(maps, weights, regions)
         start = zeros_like_images(maps, (rows + 1, rows + 1))
         total = fold(platform, maps, weights, regions, start, add, len(dims))
-        groups = [slice(end - dim, end) for dim, end in zip(dims, [*ends, rows], strict=True)]
         return tuple(Moments(total[:, group, group], total[:, -1, group]) for group in groups)
 
     return by_platform(cpu, accelerator, maps, sweep)

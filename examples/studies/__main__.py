@@ -1,7 +1,6 @@
 """The command line of the studies: `python -m studies --help`."""
 
 from pathlib import Path
-from typing import Any
 
 import tyro
 
@@ -42,47 +41,41 @@ def main(
         results: folder of the records, one file a task.
         table: train nothing, print what the records of these tasks say.
         part: whose scores the tables show; settings are compared on the validation part.
-        plot: train nothing, draw the validation curves of these tasks and losses, at these steps
-            and this foreground, to this file.
+        plot: train nothing, draw the validation curves of these tasks and losses, at these steps,
+            widths and foreground, to this file.
     """
+    names = contestants.named(losses)
+
+    def base(name: data.TaskName) -> trainer.Settings:
+        return trainer.Settings(
+            name, "", steps or STEPS[name], fold=fold, foreground=foreground, widths=widths
+        )
+
     if table or plot:
         runs = records.read(results)
         if table:
             report.print_tables(runs, tasks, part)
         if plot:
-            lengths = {name: steps or STEPS[name] for name in tasks}
-            names = contestants.named(losses)
-            shown = [r for r in runs if _is_of(r["settings"], lengths, foreground, names)]
+            wanted = {trainer.setup(base(name)) for name in tasks}
+            shown = [
+                run
+                for run in runs
+                if trainer.setup(s := trainer.settings_of(run)) in wanted and s.loss in names
+            ]
             if not shown:
                 raise SystemExit("no such runs: see --tasks, --losses, --steps and --foreground")
             report.plot(shown, tasks, plot)
         return
-    names = contestants.named(losses)
     made_with = records.circumstances()  # now: the code is what was imported
     for name in tasks:
         task = data.load(name, root, fold=fold)
         if foreground is not None:
             task = rare.thin(task, foreground)
-        base = trainer.Settings(
-            name, "", steps or STEPS[name], fold=fold, foreground=foreground, widths=widths
-        )
         runs = records.read(results)
-        for settings in campaign.plan(runs, base, names, seeds, rates):
+        for settings in campaign.plan(runs, base(name), names, seeds, rates):
             record = {**trainer.train(settings, task), **made_with}
             records.append(record, results / f"{name}.jsonl")
             runs.append(record)
-
-
-def _is_of(
-    settings: dict[str, Any],
-    lengths: dict[str, int],
-    foreground: float | None,
-    names: tuple[str, ...],
-) -> bool:
-    """Whether a run is of these tasks, with their numbers of steps, this foreground and losses."""
-    length = lengths.get(settings["task"])
-    alike = settings["steps"] == length and settings["foreground"] == foreground
-    return alike and settings["loss"] in names
 
 
 if __name__ == "__main__":
