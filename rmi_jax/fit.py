@@ -16,7 +16,6 @@ from rmi_jax.geometry import Maps, Scale
 from rmi_jax.loops import each_slot
 from rmi_jax.passes import Sums, factored, scatter_of
 from rmi_jax.planes import make_view, read_cells
-from rmi_jax.region_gradients import Change
 from rmi_jax.region_sums import moments
 from rmi_jax.slots import Slots, by_class, make_slots
 
@@ -25,16 +24,21 @@ class Fit(NamedTuple):
     """The regression of truth on prediction, ``[C, B, ...]``; all that the backward pass needs."""
 
     centring: Centring
-    change: Change  # C: what the last pass measures is z = C ([P; D] - mean)
     mean: jax.Array  # [C, B, 2d] mean of the columns [P; D]
-    mean_z: jax.Array  # [C, B, 2d] mean of C ([P; D] - mean): not 0, because of rounding
-    residual: jax.Array  # [C, B, d, 2d] takes z to L22^-1 (Y - W P), with L22 of M + alpha I
+    residual: jax.Array  # [C, B, d, 2d] takes [P; D] - mean to L22^-1 (Y - W P), L22 of M + alpha I
+    offset: jax.Array  # [C, B, d] mean of the latter: not 0, because of rounding
     chol_y: jax.Array  # [C, B, d, d] of Y Y' + alpha I
     cells: tuple[jax.Array, jax.Array] | None  # [C, B, *cells] of p and y, where they are kept
 
 
 def fit(
-    scale: Scale, maps: Maps, log_total: LogTotal | None, prior: Prior, keep: bool
+    scale: Scale,
+    maps: Maps,
+    log_total: LogTotal | None,
+    prior: Prior,
+    report: bool,
+    *,
+    keep: bool,
 ) -> tuple[Terms, tuple[Slots, Fit]]:
     """Terms ``[B, C]`` of one scale, and what its gradient needs.
 
@@ -43,6 +47,7 @@ def fit(
       maps: the arrays.
       log_total: of the logits, for softmax.
       prior: jitter and anchor.
+      report: whether the information without the anchor is wanted too.
       keep: whether the cells are kept for the backward pass.
     """
     view = make_view(maps, log_total, scale, prior.jitter.dtype, pooled=True)
@@ -81,30 +86,25 @@ def fit(
     sums = Sums(matrices.zeros_from(mean), scatter, itself)
     last = factored(view, slots, centre, mean, prior, sums, slots.varies)
     information = gaussian.information(last.whitening)
-    # For the report only, and computed apart, so that XLA removes it where nothing is reported.
-    plain = prior._replace(anchor=jnp.zeros_like(prior.anchor))
-    asked = slots.varies & (prior.anchor > 0)
-    unanchored = factored(view, slots, centre, mean, plain, sums, asked)
-    unanchored = gaussian.information(unanchored.whitening)
+    unanchored = None
+    if report:
+        plain = prior._replace(anchor=jnp.zeros_like(prior.anchor))
+        asked = slots.varies & (prior.anchor > 0)
+        found = factored(view, slots, centre, mean, plain, sums, asked)
+        unanchored = jnp.where(asked, gaussian.information(found.whitening), information)
     chol_y = matrices.cholesky(gaussian.with_jitter(truth, prior.jitter), prior.jitter)
     terms = Terms(
         information,
         gaussian.entropy(chol_y, prior.jitter),
-        jnp.where(prior.anchor > 0, unanchored, information),
+        unanchored,
         gaussian.explanatory_slope(scatter, centre.slope, prior.jitter),
     )
-    terms = Terms(*(by_class(jnp.where(slots.varies, term, 0), slots) for term in terms))
+    terms = jax.tree.map(lambda term: by_class(jnp.where(slots.varies, term, 0), slots), terms)
 
-    wanted = jnp.any(last.change != identity, axis=(1, 2, 3))
-    found = Fit(
-        centre,
-        Change(last.change, wanted),
-        mean,
-        last.sums.mean_z,
-        jnp.split(last.whitening.inverse, 2, axis=-2)[1],
-        chol_y,
-        cells,
-    )
+    lower = jnp.split(last.whitening.inverse, 2, axis=-2)[1]
+    residual = matrices.matmul(lower, last.change)
+    offset = matrices.matmul(lower, last.sums.mean_z[..., None])[..., 0]
+    found = Fit(centre, mean, residual, offset, chol_y, cells)
     return terms, (slots, found)
 
 

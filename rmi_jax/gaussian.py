@@ -45,7 +45,7 @@ class Terms(NamedTuple):
 
     information: jax.Array  # 1/(2d) log det(I + M / alpha): the loss above its floor
     entropy: jax.Array  # 1/(2d) log det(I + Y Y' / alpha): what there is to explain
-    unanchored: jax.Array  # the information for tau = 0, for the mutual information
+    unanchored: jax.Array | None  # the information for tau = 0, for a report; None without one
     slope: jax.Array  # s = <y, p> / (<p, p> + alpha), which scales the prediction to the truth
 
 

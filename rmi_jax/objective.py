@@ -70,7 +70,7 @@ def objective(
         chex.assert_shape(entropy, (logits.shape[0], logits.shape[-1]))
     if with_rmi:
         active = has_aux or rmi_weight != 0
-        terms = region_terms(logits, targets, pixel_weights, options, active)
+        terms = region_terms(logits, targets, pixel_weights, options, active, report=has_aux)
         rmi = region_loss(terms, options, zero_floor=zero_floor)
 
     class_weights = class_weights.reshape(1, -1)

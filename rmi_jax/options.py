@@ -16,7 +16,7 @@ from rmi_jax.gaussian import Prior, Terms
 from rmi_jax.geometry import Maps, Regions, Scale
 
 Factor = int | Sequence[int | Sequence[int]]
-Implementation = Callable[[Maps, Prior, tuple[Scale, ...]], list[Terms]]
+Implementation = Callable[[Maps, Prior, tuple[Scale, ...], bool], list[Terms]]
 IMPLEMENTATIONS: dict[str, Implementation] = {
     "streaming": streaming.terms_of_scales,  # the first is the default
     "patches": patches.terms_of_scales,

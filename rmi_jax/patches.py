@@ -24,12 +24,14 @@ from rmi_jax.regions import extract_regions, region_basis
 _FURTHER_PASSES = 4
 
 
-def terms_of_scales(maps: Maps, prior: Prior, scales: tuple[Scale, ...]) -> list[Terms]:
+def terms_of_scales(
+    maps: Maps, prior: Prior, scales: tuple[Scale, ...], report: bool
+) -> list[Terms]:
     """RMI of every scale, image and class (paper eq. 13-15)."""
-    return [_scale_terms(maps, prior, scale) for scale in scales]
+    return [_scale_terms(maps, prior, scale, report) for scale in scales]
 
 
-def _scale_terms(maps: Maps, prior: Prior, scale: Scale) -> Terms:
+def _scale_terms(maps: Maps, prior: Prior, scale: Scale, report: bool) -> Terms:
     inputs, targets, pixel_weights, offset, _ = maps
     inputs = inputs.astype(prior.jitter.dtype)
     probs = ACTIVATIONS[scale.activation](inputs)
@@ -52,13 +54,13 @@ def _scale_terms(maps: Maps, prior: Prior, scale: Scale) -> Terms:
         for m in (p, y)
     ]
     p, y = (r.reshape(r.shape[0], -1, *r.shape[-2:]) for r in regions)  # [B, n, d, C]
-    pair_terms = partial(_pair_terms, prior=prior, scale=scale)
+    pair_terms = partial(_pair_terms, prior=prior, scale=scale, report=report)
     per_class = jax.vmap(pair_terms, in_axes=(-1, -1, None))
     return jax.vmap(per_class)(p, y, positions.reshape(p.shape[:2]))
 
 
 def _pair_terms(
-    p: jax.Array, y: jax.Array, weights: jax.Array, prior: Prior, scale: Scale
+    p: jax.Array, y: jax.Array, weights: jax.Array, prior: Prior, scale: Scale, report: bool
 ) -> Terms:
     """One image and class: regions ``[n, d]``, weights ``[n]``."""
     regions, halo = scale.regions, scale.halo
@@ -91,14 +93,17 @@ def _pair_terms(
         return gaussian.information(whiten(change, errors, y, prior))
 
     found = information(errors, y, prior)
-    plain = information(*constants, prior._replace(anchor=jnp.zeros_like(prior.anchor)))
     chol_y = matrices.cholesky(gaussian.with_jitter(scatter(y), prior.jitter), prior.jitter)
     entropy = gaussian.entropy(chol_y, prior.jitter)
-    found, plain = (jnp.where(entropy > 0, terms, 0) for terms in (found, plain))
+    found = jnp.where(entropy > 0, found, 0)
+    unanchored = None
+    if report:
+        plain = information(*constants, prior._replace(anchor=jnp.zeros_like(prior.anchor)))
+        unanchored = jnp.where((entropy > 0) & (prior.anchor > 0), plain, found)
     return Terms(
         found,
         entropy,
-        jnp.where(prior.anchor > 0, plain, found),
+        unanchored,
         lax.stop_gradient(yp / (pp + prior.jitter)),
     )
 

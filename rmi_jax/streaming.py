@@ -26,7 +26,9 @@ from rmi_jax.region_gradients import pull_back
 from rmi_jax.slots import Slots, by_class
 
 
-def terms_of_scales(maps: Maps, prior: Prior, scales: tuple[Scale, ...]) -> list[Terms]:
+def terms_of_scales(
+    maps: Maps, prior: Prior, scales: tuple[Scale, ...], report: bool
+) -> list[Terms]:
     """RMI of every scale, image and class (paper eq. 13-15)."""
     inputs, targets, *rest = maps
     total = None
@@ -35,31 +37,31 @@ def terms_of_scales(maps: Maps, prior: Prior, scales: tuple[Scale, ...]) -> list
         # gradients of the classes, so all of them are added up before rounding to the logits' type.
         inputs = inputs.astype(prior.jitter.dtype)
         total = log_total(inputs)
-    return _streaming(scales, inputs, targets, total, rest, prior)
+    return _streaming(scales, report, inputs, targets, total, rest, prior)
 
 
-def _values(scales, inputs, targets, log_total, rest, prior):
+def _values(scales, report, inputs, targets, log_total, rest, prior):
     maps = Maps(inputs, targets, *rest)
-    return [fit(scale, maps, log_total, prior, keep=False)[0] for scale in scales]
+    return [fit(scale, maps, log_total, prior, report, keep=False)[0] for scale in scales]
 
 
-def _forward(scales, *args):
+def _forward(scales, report, *args):
     inputs, targets, log_total, rest, prior = jax.tree.map(
         lambda arg: arg.value, args, is_leaf=lambda arg: hasattr(arg, "perturbed")
     )
     maps = Maps(inputs, targets, *rest)
     keep = _keeps_cells(scales)
-    fits = [fit(scale, maps, log_total, prior, keep) for scale in scales]
+    fits = [fit(scale, maps, log_total, prior, report, keep=keep) for scale in scales]
     terms, fits = zip(*fits, strict=True)
     # None where the targets need no gradient, which saves its computation.
     soft = targets if args[1].perturbed else None
     return list(terms), (maps, log_total, soft, prior, fits)
 
 
-def _backward(scales, saved, cotangents):
+def _backward(scales, _, saved, cotangents):
     maps, log_total, soft, prior, fits = saved
     # Ties the gradient buffers to the forward pass, so that XLA cannot allocate them earlier.
-    late = jnp.minimum(sum(jnp.sum(found.change.wanted) for _, found in fits), 0)
+    late = jnp.minimum(sum(jnp.sum(found.offset > 0) for _, found in fits), 0)
 
     def zeros(m):
         return zeros_like_images(m, m.shape[1:]) + late.astype(m.dtype)
@@ -69,12 +71,12 @@ def _backward(scales, saved, cotangents):
         zip(scales, fits, cotangents, strict=True)
     ):
         view = make_view(maps, log_total, scale, prior.jitter.dtype)
-        matrix = _gradient_matrix(found, slots, cotangent, view, prior, soft is not None)
-        grads = _add_gradients(grads, view, slots, found, matrix, add=i > 0)
+        of_regions = _gradient_of_regions(found, slots, cotangent, view, prior, soft is not None)
+        grads = _add_gradients(grads, view, slots, found, of_regions, add=i > 0)
     return (*grads, None, None)
 
 
-_streaming = jax.custom_vjp(_values, nondiff_argnums=(0,))
+_streaming = jax.custom_vjp(_values, nondiff_argnums=(0, 1))
 _streaming.defvjp(_forward, _backward, symbolic_zeros=True)
 
 
@@ -89,11 +91,11 @@ def _keeps_cells(scales: tuple[Scale, ...]) -> bool:
     return scale.downsampling == "avg" and scale.is_coarse and not others
 
 
-def _gradient_matrix(
+def _gradient_of_regions(
     fit: Fit, slots: Slots, cotangent: Terms, view: View, prior: Prior, soft: bool
-) -> jax.Array:
-    """The linear map from ``z`` to the gradient of P (and Y), ``[C, B, m d, 2d]`` (F2)."""
-    regions, slope, change = view.scale.regions, fit.centring.slope, fit.change.matrix
+) -> tuple[jax.Array, jax.Array]:
+    """What `pull_back` takes for P (and Y): ``[C, B, m d, 2d]`` and ``[C, B, m d]`` (F2)."""
+    regions, slope = view.scale.regions, fit.centring.slope
 
     def weight(value):
         if isinstance(value, SymbolicZero):
@@ -104,32 +106,38 @@ def _gradient_matrix(
         return per_slot[..., None, None]
 
     # With G = L22^-1 [-W, I], the gradient of X = [P; Y] is G' G X / d.
-    from_regions = gaussian.to_regions(matmul(fit.residual, change), slope)
-    of_p, of_y = jnp.split(transpose(from_regions), 2, axis=-2)
-    residual = weight(cotangent.information) * fit.residual
-    if not soft:
-        return matmul(of_p, residual)
-    # Targets are in the anchor, and in the entropy, as well.
-    mirrored = gaussian.of_itself(matmul(fit.residual, change), slope)
-    anchor = weight(cotangent.information) * prior.anchor * gram(transpose(mirrored))
-    identity = matrices.identity_from(fit.chol_y)
-    whitened = matrices.solve(fit.chol_y, identity)
-    entropy = weight(cotangent.entropy) * gram(transpose(whitened))
-    scaled = jnp.concatenate([slope[..., None, None] * identity, identity], axis=-1)
-    truth = transpose(matrices.solve(change, transpose(scaled), transposed=True))
-    by_y = matmul(of_y, residual) + matmul(anchor + entropy, truth)
-    return jnp.concatenate([matmul(of_p, residual), by_y], axis=-2)
+    rows = transpose(gaussian.to_regions(fit.residual, slope))
+    rows = weight(cotangent.information) * (rows if soft else rows[..., : regions.dim, :])
+    matrix = matmul(rows, fit.residual)
+    if soft:
+        # Targets are in the anchor, and in the entropy, as well.
+        mirrored = gaussian.of_itself(fit.residual, slope)
+        anchor = weight(cotangent.information) * prior.anchor * gram(transpose(mirrored))
+        identity = matrices.identity_from(fit.chol_y)
+        whitened = matrices.solve(fit.chol_y, identity)
+        entropy = weight(cotangent.entropy) * gram(transpose(whitened))
+        truth = jnp.concatenate([slope[..., None, None] * identity, identity], axis=-1)
+        by_y = matmul(anchor + entropy, truth)
+        matrix += jnp.concatenate([jnp.zeros_like(by_y), by_y], axis=-2)
+    shift = matmul(matrix, fit.mean[..., None]) + matmul(rows, fit.offset[..., None])
+    return matrix, shift[..., 0]
 
 
 def _add_gradients(
-    grads: list[Any], view: View, slots: Slots, fit: Fit, matrices: jax.Array, *, add: bool
+    grads: list[Any],
+    view: View,
+    slots: Slots,
+    fit: Fit,
+    of_regions: tuple[jax.Array, jax.Array],
+    *,
+    add: bool,
 ) -> list[Any]:
     """Adds one scale's gradients of inputs, targets and log-totals, the first to zeros."""
 
     def pulled(k, p, y):
         maps = centred(p, y, Centring(*(c[k] for c in fit.centring)))
-        change = jax.tree.map(lambda m: m[k], fit.change)
-        return pull_back(maps, view.sweep, matrices[k], fit.mean[k], fit.mean_z[k], change)
+        matrix, shift = of_regions
+        return pull_back(maps, view.sweep, matrix[k], shift[k])
 
     cells = None
     if fit.cells is not None:

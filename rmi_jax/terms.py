@@ -16,14 +16,17 @@ def region_terms(
     pixel_weights: jax.Array | None,
     options: RegionOptions,
     active: bool | jax.Array = True,
+    *,
+    report: bool = False,
 ) -> Terms:
     """Terms ``[B, C]``, added up over the scales by their weights.
 
-    If not ``active``, the caller weights them by 0, and an implementation may skip the work.
+    If not ``active``, the caller weights them by 0, and an implementation may skip the work. With
+    a ``report`` they have the information without an anchor as well.
     """
     maps = Maps(inputs, targets, pixel_weights, options.offset, jnp.asarray(active))
     maps = halo.exchange(maps, options.scales[0].halo)
-    per_scale = options.implementation(maps, options.prior, options.scales)
+    per_scale = options.implementation(maps, options.prior, options.scales, report)
     chex.assert_shape(jax.tree.leaves(per_scale), (inputs.shape[0], inputs.shape[-1]))
     chex.assert_type(jax.tree.leaves(per_scale), options.prior.jitter.dtype)  # not of the logits
     return jax.tree.map(

@@ -48,7 +48,7 @@ def test_the_table_has_every_array_of_every_function():
 def brief(monkeypatch):
     """A stand-in for the statistics, which take most of the time to trace, of the same arrays."""
 
-    def terms_of_scales(maps, prior, scales):
+    def terms_of_scales(maps, prior, scales, report):
         (dtype, *_) = (leaf.dtype for leaf in jax.tree.leaves(prior))
         axes = tuple(range(1, maps.inputs.ndim - 1))
         value = jnp.sum(maps.inputs.astype(dtype), axis=axes)
