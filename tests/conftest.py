@@ -13,6 +13,9 @@ from compiling import SEED, enable_x64
 def pytest_configure():
     # The lines of Python behind every operation would take a quarter of the time to lower.
     jax.config.update("jax_traceback_in_locations_limit", 0)
+    # Nor need what runs once be fast to run: data, references, single operations of eager code.
+    # `optimized_jit` compiles as users do.
+    jax.config.update("jax_disable_most_optimizations", True)
     # Traces are many small objects, and looking through them for cycles a twentieth of all time.
     gc.set_threshold(100_000, 50, 50)
     # Here, so that all processes of pytest-xdist have the same.

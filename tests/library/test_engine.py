@@ -13,7 +13,7 @@ import numpy as np
 import oracle
 import predictions
 import pytest
-from compiling import enable_x64
+from compiling import enable_x64, optimized_jit
 from inputs import example, smooth
 from terms import region_terms
 from tolerances import GRAD, VALUE, assert_grad, assert_value
@@ -33,7 +33,7 @@ def compile_gradient(shape, **options):
     def loss_fn(logits, labels):
         return rmi_jax.rmi_loss(logits, labels, factor=1, **options)
 
-    return jax.jit(jax.value_and_grad(loss_fn)).lower(logits, labels).compile()
+    return optimized_jit(jax.value_and_grad(loss_fn)).lower(logits, labels).compile()
 
 
 # --- Memory
@@ -83,7 +83,7 @@ def make_loss():
         )
         return loss, aux.rmi * logits.shape[0]
 
-    return jax.jit(jax.value_and_grad(loss_fn, has_aux=True))
+    return optimized_jit(jax.value_and_grad(loss_fn, has_aux=True))
 
 
 def evaluate(cases, dtype, run):
@@ -215,7 +215,7 @@ def test_gradient_is_bounded():
     # which add up to sqrt(d) times that.
     bound = 1 / (2 * math.sqrt(ALPHA))
 
-    @jax.jit
+    @optimized_jit
     @jax.grad
     def gradient(probs, targets):
         return rmi_jax.region_information_loss(probs, targets, factor=1).sum()
@@ -239,7 +239,7 @@ LABELS = np.where(SMALL.labels == 255, 1, SMALL.labels).astype(np.int32)
 
 @pytest.mark.parametrize("activation", ["sigmoid", "softmax"])
 def test_finite_for_every_finite_logit(activation):
-    @jax.jit
+    @optimized_jit
     def run(logits, labels):
         return jax.value_and_grad(
             lambda x: rmi_jax.rmi_loss(x, labels, factor=1, activation=activation)
@@ -270,7 +270,7 @@ def test_finite_for_every_finite_logit(activation):
     ],
 )
 def test_bfloat16_gives_the_result_of_the_rounded_logits(activation, factor):
-    @jax.jit
+    @optimized_jit
     @jax.value_and_grad
     def run(logits):
         return rmi_jax.rmi_loss(logits, LABELS, factor=factor, activation=activation)
@@ -290,7 +290,7 @@ def test_bfloat16_gives_the_result_of_the_rounded_logits(activation, factor):
 
 
 def test_weight_of_one_skips_rmi():
-    @jax.jit
+    @optimized_jit
     def run(logits, weight):
         def loss_fn(logits):
             return rmi_jax.rmi_loss(logits, LABELS, activation="sigmoid", bce_weight=weight)
@@ -321,7 +321,7 @@ def test_cost_follows_the_classes_present():
     labels[:, 10:20, 10:20] = 2
     logits = smooth(np.random.default_rng(0).normal(size=(2, side, side, 4))).astype(np.float32)
     probs = np.asarray(jax.nn.sigmoid(logits))
-    run = jax.jit(
+    run = optimized_jit(
         jax.value_and_grad(
             lambda p, y: rmi_jax.region_information_loss(p, y, factor=1).sum(),
         )

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from compiling import SEED, enable_x64
+from compiling import SEED, enable_x64, optimized_jit, quick_jit
 from filtered import problem, shifts
 
 import rmi_jax
@@ -29,16 +29,19 @@ def evaluate(term, arrays, anchor, dtype):
     """Values ``[B, C]`` (or ``[B]``) and gradients of their sum, in NumPy float64."""
     with enable_x64(dtype == "float64"):
         inputs, *rest = (jnp.asarray(a, dtype if a.dtype == "float32" else None) for a in arrays)
-        grads, values = term(inputs, *rest, jnp.asarray(anchor, dtype))
+        grads, values = term[dtype](inputs, *rest, jnp.asarray(anchor, dtype))
         return np.asarray(values, np.float64), [np.asarray(g, np.float64) for g in grads]
 
 
 def compiled(function, argnums):
+    """By number type: as users compile it, and the reference in no hurry."""
+
     def loss_fn(inputs, *rest):
         values = function(inputs, *rest)
         return values.sum(), values
 
-    return jax.jit(jax.grad(loss_fn, argnums, has_aux=True))
+    run = jax.grad(loss_fn, argnums, has_aux=True)
+    return {"float32": optimized_jit(run), "float64": quick_jit(run)}
 
 
 def region_term(options):
@@ -113,7 +116,7 @@ def test_what_is_reported_does_not_depend_on_the_anchor():
     drawn = problem(np.random.default_rng(2), 16, (65, 65), 4)
     logits = logits_of(drawn.probs, "sigmoid")
 
-    @jax.jit
+    @optimized_jit
     def known(anchor):
         parts = rmi_jax.soft_rmi_loss(logits, drawn.targets, anchor=anchor, has_aux=True)[1]
         return parts.mutual_information

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from compiling import SEED, enable_x64, quick_jit
+from compiling import SEED, enable_x64, optimized_jit, quick_jit
 from draws import TAME, TAME_LOGITS, arrays, recipes, table
 from terms import region_terms
 from tolerances import DIFFERENCE, assert_close
@@ -151,7 +151,7 @@ def test_every_seed_has_rows(flips):
 def test_loss_and_gradient_are_finite(row, search, request):
     # The long run compiles as users do.
     slow = request.node.get_closest_marker("slow")
-    run, inputs = value_and_grad(row, jit=jax.jit if slow else quick_jit)
+    run, inputs = value_and_grad(row, jit=optimized_jit if slow else quick_jit)
     # Heavy weights and a small jitter take a gradient out of the range of float16.
     wide = {"jitters": (5e-4, 1e-5, 1e4), "anchors": (0.0, 0.1, 1e6), "largest_weight": 1e3}
     drawn = recipes(**({} if row.dtype == "float16" else wide))
@@ -210,7 +210,7 @@ def test_streaming_equals_patches(row, search):
 # Without jit every loop is compiled again in every call. conformance/ has the quick test.
 @rows(0, 1, dtype=("float64",), factor=(1, 2))
 def test_jit_equals_eager(row, search):
-    compiled, inputs = value_and_grad(row, jit=jax.jit)
+    compiled, inputs = value_and_grad(row, jit=optimized_jit)
     eager, _ = value_and_grad(row, jit=lambda f: f)
 
     def check(recipe):

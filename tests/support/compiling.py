@@ -47,6 +47,8 @@ def quick_flags(devices):
     return " ".join(f"--{name}={str(value).lower()}" for name, value in options.items())
 
 
+OPTIMIZED = {"xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_passes": False}
+
 _platform_dependent = jax.lax.platform_dependent
 
 
@@ -64,11 +66,9 @@ def _traced_for_cpus():
 
 
 def quick_jit(function, **options):
-    """`jax.jit` without the compiler's optimizations, of the program for CPUs alone.
+    """`jax.jit` with as little work for the compiler as possible, of the program for CPUs alone.
 
-    For wide tables, which show whether formulas are right. What compiles as users do: the engine's
-    own tests, jit = eager, filtered truths, sharded images, pages, and of the long tests the long
-    run, the finite losses and the table of region terms.
+    For wide tables, which show whether formulas are right.
     """
 
     @functools.wraps(function)
@@ -77,6 +77,15 @@ def quick_jit(function, **options):
             return function(*args, **kwargs)
 
     return jax.jit(traced, compiler_options=quick_options(), **options)
+
+
+def optimized_jit(function, **options):
+    """`jax.jit` as users have it, with the optimizations that other tests do without.
+
+    For the engine's own tests, jit = eager, filtered truths, and of the long tests the long run,
+    the finite losses and the table of region terms.
+    """
+    return jax.jit(function, compiler_options=OPTIMIZED, **options)
 
 
 # Where both are compared with something else in the quick run. From there on the reference follows

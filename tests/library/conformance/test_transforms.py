@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from compiling import quick_jit
+from compiling import optimized_jit, quick_jit
 from inputs import example
 from tolerances import assert_grad, assert_value
 
@@ -30,7 +30,7 @@ def loss_fn(implementation):
 
 def test_jit_equals_eager(loss_fn):
     run = jax.value_and_grad(loss_fn)
-    check(run(LOGITS), jax.jit(run)(LOGITS))
+    check(run(LOGITS), optimized_jit(run)(LOGITS))
 
 
 def test_remat(loss_fn):

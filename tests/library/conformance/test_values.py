@@ -12,7 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 import oracle
 import pytest
-from compiling import IMPLEMENTATIONS, both_implementations, enable_x64, quick_jit
+from compiling import (
+    IMPLEMENTATIONS,
+    both_implementations,
+    enable_x64,
+    optimized_jit,
+    quick_jit,
+)
 from inputs import example
 from region_rows import ROWS, Row
 from tolerances import assert_grad, assert_value
@@ -69,7 +75,7 @@ def test_region_term_everywhere(ndim, cells, mask, dtype, anchor, implementation
     downsampling, factor = cells
     options = {"downsampling": downsampling, "factor": factor, "anchor": anchor}
     options["region_size"] = 2 if ndim == 3 else 3
-    check_region_term(implementation, Row(ndim, mask, options, dtype), jax.jit)
+    check_region_term(implementation, Row(ndim, mask, options, dtype), optimized_jit)
 
 
 def check_region_term(implementation, row, jit):
