@@ -123,6 +123,7 @@ def weekly(session):
     """Mutations, and the long tests left out elsewhere: two hours of processor time."""
     env = {"RMI_JAX_FULL_SEARCH": "1"}
     session.run("pytest", *TEST_BY_TEST, "-m", "slow", *WEEKLY, env=env)
+    session.run("pytest", *TEST_BY_TEST, "-m", "examples and slow")
     session.run("python", "tests/mutations.py")
 
 
@@ -130,8 +131,8 @@ def weekly(session):
 def examples(session):
     """The example scripts. Processes share compiled programs."""
     with tempfile.TemporaryDirectory() as programs:
-        env = {"JAX_COMPILATION_CACHE_DIR": programs}
-        session.run("pytest", *ON_ALL_CORES, "-m", "examples", env=env)
+        env = {"JAX_COMPILATION_CACHE_DIR": programs, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+        session.run("pytest", *ON_ALL_CORES, "-m", "examples and not slow", env=env)
 
 
 @nox.session(python="3.11")

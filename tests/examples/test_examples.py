@@ -36,7 +36,12 @@ def test_segmentation_imports_no_script():
     ("task", "classes", "losses"),
     [
         ("water", ["sea", "land", "lake"], ["softmax", "sigmoid", "dice", "rmi"]),
-        ("land-cover", ["water", "forest", "shrub", "grass", "crop", "barren", "snow"], ["rmi"]),
+        pytest.param(
+            "land-cover",
+            ["water", "forest", "shrub", "grass", "crop", "barren", "snow"],
+            ["rmi"],
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_quickstart_prints_a_table_and_draws_a_picture(task, classes, losses, tmp_path):

@@ -22,6 +22,7 @@ def example(monkeypatch):
     return importlib.import_module
 
 
+@pytest.mark.slow
 def test_study_resumes_after_a_torn_line_and_reports(tmp_path):
     results, picture = tmp_path / "new folder" / "study.jsonl", tmp_path / "study.png"
     options = (
@@ -53,6 +54,7 @@ def test_study_resumes_after_a_torn_line_and_reports(tmp_path):
         assert image.width > 400
 
 
+@pytest.mark.slow
 def test_every_loss_of_the_study_has_a_finite_gradient(example):
     runs, dataset = example("studies.earlier.runs"), example("segmentation.dataset")
     random = np.random.default_rng(0)
@@ -142,6 +144,7 @@ def test_mixed_windows(example):
         np.testing.assert_array_equal(np.flatnonzero(study.mixed(labels, size)[0, 0]), columns)
 
 
+@pytest.mark.slow
 def test_boundary_study(tmp_path):
     paths = {name: tmp_path / name for name in ("results", "shares", "picture.png")}
     run(
@@ -158,6 +161,7 @@ def test_boundary_study(tmp_path):
         assert image.width > 400
 
 
+@pytest.mark.slow
 def test_settings_study(tmp_path):
     results, measured = tmp_path / "results", tmp_path / "measured"
     run(
