@@ -61,7 +61,7 @@ def _forward(scales, report, *args):
 def _backward(scales, _, saved, cotangents):
     maps, log_total, soft, prior, fits = saved
     # Ties the gradient buffers to the forward pass, so that XLA cannot allocate them earlier.
-    late = jnp.minimum(sum(jnp.sum(found.offset > 0) for _, found in fits), 0)
+    late = jnp.minimum(sum(jnp.sum(found.residual > 0) for _, found in fits), 0)
 
     def zeros(m):
         return zeros_like_images(m, m.shape[1:]) + late.astype(m.dtype)
@@ -119,8 +119,7 @@ def _gradient_of_regions(
         truth = jnp.concatenate([slope[..., None, None] * identity, identity], axis=-1)
         by_y = matmul(anchor + entropy, truth)
         matrix += jnp.concatenate([jnp.zeros_like(by_y), by_y], axis=-2)
-    shift = matmul(matrix, fit.mean[..., None]) + matmul(rows, fit.offset[..., None])
-    return matrix, shift[..., 0]
+    return matrix, matmul(matrix, fit.mean[..., None])[..., 0]
 
 
 def _add_gradients(
