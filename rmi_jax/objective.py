@@ -85,6 +85,7 @@ def objective(
 def _loss_parts(
     entropy: jax.Array, rmi: jax.Array, terms: Terms, scale_weights: jax.Array
 ) -> LossParts:
+    assert terms.unanchored is not None  # as the terms were asked for with a report
     varies = terms.entropy > 0
     images = jnp.sum(varies, axis=0)
 
