@@ -74,17 +74,15 @@ def cholesky(a: jax.Array, floor: jax.Array) -> jax.Array:
     return jnp.tril(lax.fori_loop(0, a.shape[-1], eliminate, a))
 
 
-def solve(chol: jax.Array, b: jax.Array, *, transposed: bool = False) -> jax.Array:
-    """Solves ``L x = b``, or ``L' x = b`` if transposed, for lower triangular ``L``."""
+def solve(chol: jax.Array, b: jax.Array) -> jax.Array:
+    """Solves ``L x = b`` for lower triangular ``L``."""
     dim = chol.shape[-1]
     index = jnp.arange(dim)[:, None]
 
-    def substitute(step, x):
-        j = dim - 1 - step if transposed else step
-        column = _at(chol, j, -2 if transposed else -1)[..., :, None]
+    def substitute(j, x):
+        column = _at(chol, j, -1)[..., :, None]
         row = _at(x, j, -2)[..., None, :] / _at(column, j, -2)[..., None]
-        later = index < j if transposed else index > j
-        return jnp.where(index == j, row, x - jnp.where(later, column, 0) * row)
+        return jnp.where(index == j, row, x - jnp.where(index > j, column, 0) * row)
 
     return lax.fori_loop(0, dim, substitute, b)
 
