@@ -34,7 +34,7 @@ PROJECT = nox.project.load_toml("pyproject.toml")["project"]
 DIST = Path(".nox/dist")
 
 # For what is there to run rather than to run fast.
-UNOPTIMIZED = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
+UNOPTIMIZED = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
 ON_ALL_CORES = ("--numprocesses", "auto")
 # A file of few slow tests is shared by all processes, too.
 TEST_BY_TEST = (*ON_ALL_CORES, "--dist", "load")
@@ -131,7 +131,7 @@ def weekly(session):
 def examples(session):
     """The example scripts. Processes share compiled programs."""
     with tempfile.TemporaryDirectory() as programs:
-        env = {"JAX_COMPILATION_CACHE_DIR": programs, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+        env = {**UNOPTIMIZED, "JAX_COMPILATION_CACHE_DIR": programs}
         session.run("pytest", *ON_ALL_CORES, "-m", "examples and not slow", env=env)
 
 

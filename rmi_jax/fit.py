@@ -26,6 +26,7 @@ class Fit(NamedTuple):
     centring: Centring
     mean: jax.Array  # [C, B, 2d] mean of the columns [P; D]
     residual: jax.Array  # [C, B, d, 2d] takes [P; D] - mean to L22^-1 (Y - W P), L22 of M + alpha I
+    offset: jax.Array  # [C, B, d] mean of the latter: not 0, because of rounding
     chol_y: jax.Array  # [C, B, d, d] of Y Y' + alpha I
     cells: tuple[jax.Array, jax.Array] | None  # [C, B, *cells] of p and y, where they are kept
 
@@ -35,8 +36,8 @@ def fit(
     maps: Maps,
     log_total: LogTotal | None,
     prior: Prior,
-    report: bool,
     *,
+    report: bool,
     keep: bool,
 ) -> tuple[Terms, tuple[Slots, Fit]]:
     """Terms ``[B, C]`` of one scale, and what its gradient needs.
@@ -82,7 +83,7 @@ def fit(
     slots = slots._replace(varies=slots.varies & ~constant)
     identity = matrices.identity_from(scatter)
     itself = matrices.congruent(gaussian.of_itself(identity, centre.slope), truth)
-    sums = Sums(scatter, itself)
+    sums = Sums(matrices.zeros_from(mean), scatter, itself)
     last = factored(view, slots, centre, mean, prior, sums, slots.varies)
     information = gaussian.information(last.whitening)
     unanchored = None
@@ -102,7 +103,8 @@ def fit(
 
     lower = jnp.split(last.whitening.inverse, 2, axis=-2)[1]
     residual = matrices.matmul(lower, last.change)
-    found = Fit(centre, mean, residual, chol_y, cells)
+    offset = matrices.matmul(lower, last.sums.mean_z[..., None])[..., 0]
+    found = Fit(centre, mean, residual, offset, chol_y, cells)
     return terms, (slots, found)
 
 

@@ -18,7 +18,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rmi_jax.matrices import cholesky, diagonal, gram, identity_from, matmul, repaired, solve
+from rmi_jax import matrices
+from rmi_jax.matrices import cholesky, diagonal, gram, identity_from, matmul, repaired
 
 ROUNDING = 32  # largest error assumed of a sum over positions, in units of its last place
 
@@ -73,7 +74,7 @@ def whiten(
     # instead, a further pass tells, in a better basis.
     noise_floor = ROUNDING * jnp.finfo(joint.dtype).eps * diagonal(joint)
     chol = cholesky(joint, jnp.maximum(floor, noise_floor))
-    inverse = solve(chol, identity_from(chol))
+    inverse = matrices.inverse(chol)
     # Variance inflation factors: the variance of a row over what is left of it given all other
     # rows. Rounding errors of the sums grow by this factor on their way to K. (What is left given
     # only the rows before it, the pivot, is not enough to tell.)

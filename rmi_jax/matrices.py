@@ -74,8 +74,8 @@ def cholesky(a: jax.Array, floor: jax.Array) -> jax.Array:
     return jnp.tril(lax.fori_loop(0, a.shape[-1], eliminate, a))
 
 
-def solve(chol: jax.Array, b: jax.Array) -> jax.Array:
-    """Solves ``L x = b`` for lower triangular ``L``."""
+def inverse(chol: jax.Array) -> jax.Array:
+    """The inverse of lower triangular matrices."""
     dim = chol.shape[-1]
     index = jnp.arange(dim)[:, None]
 
@@ -84,7 +84,7 @@ def solve(chol: jax.Array, b: jax.Array) -> jax.Array:
         row = _at(x, j, -2)[..., None, :] / _at(column, j, -2)[..., None]
         return jnp.where(index == j, row, x - jnp.where(index > j, column, 0) * row)
 
-    return lax.fori_loop(0, dim, substitute, b)
+    return lax.fori_loop(0, dim, substitute, identity_from(chol))
 
 
 def repaired(value: jax.Array, repair: jax.Array) -> jax.Array:

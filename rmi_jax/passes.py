@@ -28,6 +28,7 @@ _MOST_PASSES = 8  # two are nearly always enough, and five were the most that an
 class Sums(NamedTuple):
     """What a pass over the maps measures of ``z = C ([P; D] - mean)`` in each slot."""
 
+    mean_z: jax.Array  # [C, B, 2d]
     scatter: jax.Array  # [C, B, 2d, 2d]
     itself: jax.Array  # the same where the truth predicts itself
 
@@ -109,7 +110,9 @@ def _measure_again(
     asked = jnp.any(again, axis=1)
     order = jnp.argsort(~asked, stable=True)
     errors, truth = each_slot(view.maps, jnp.sum(asked), visit, order)
-    return Sums(*(scatter_of(sums, view)[-1] for sums in (errors, truth)))
+    mean_z, _, scatter = scatter_of(errors, view)
+    *_, itself = scatter_of(truth, view)
+    return Sums(mean_z, scatter, itself)
 
 
 def scatter_of(sums: Moments, view: View) -> tuple[jax.Array, jax.Array, jax.Array]:

@@ -42,7 +42,7 @@ def terms_of_scales(
 
 def _values(scales, report, inputs, targets, log_total, rest, prior):
     maps = Maps(inputs, targets, *rest)
-    return [fit(scale, maps, log_total, prior, report, keep=False)[0] for scale in scales]
+    return [fit(scale, maps, log_total, prior, report=report, keep=False)[0] for scale in scales]
 
 
 def _forward(scales, report, *args):
@@ -51,7 +51,7 @@ def _forward(scales, report, *args):
     )
     maps = Maps(inputs, targets, *rest)
     keep = _keeps_cells(scales)
-    fits = [fit(scale, maps, log_total, prior, report, keep=keep) for scale in scales]
+    fits = [fit(scale, maps, log_total, prior, report=report, keep=keep) for scale in scales]
     terms, fits = zip(*fits, strict=True)
     # None where the targets need no gradient, which saves its computation.
     soft = targets if args[1].perturbed else None
@@ -61,7 +61,7 @@ def _forward(scales, report, *args):
 def _backward(scales, _, saved, cotangents):
     maps, log_total, soft, prior, fits = saved
     # Ties the gradient buffers to the forward pass, so that XLA cannot allocate them earlier.
-    late = jnp.minimum(sum(jnp.sum(found.residual > 0) for _, found in fits), 0)
+    late = jnp.minimum(sum(jnp.sum(jnp.any(found.residual > 0)) for _, found in fits), 0)
 
     def zeros(m):
         return zeros_like_images(m, m.shape[1:]) + late.astype(m.dtype)
@@ -114,12 +114,14 @@ def _gradient_of_regions(
         mirrored = gaussian.of_itself(fit.residual, slope)
         anchor = weight(cotangent.information) * prior.anchor * gram(transpose(mirrored))
         identity = matrices.identity_from(fit.chol_y)
-        whitened = matrices.solve(fit.chol_y, identity)
+        whitened = matrices.inverse(fit.chol_y)
         entropy = weight(cotangent.entropy) * gram(transpose(whitened))
         truth = jnp.concatenate([slope[..., None, None] * identity, identity], axis=-1)
         by_y = matmul(anchor + entropy, truth)
         matrix += jnp.concatenate([jnp.zeros_like(by_y), by_y], axis=-2)
-    return matrix, matmul(matrix, fit.mean[..., None])[..., 0]
+    # Small gradients, those of predictions that are nearly the truth, would drown in the offset.
+    shift = matmul(matrix, fit.mean[..., None]) + matmul(rows, fit.offset[..., None])
+    return matrix, shift[..., 0]
 
 
 def _add_gradients(
@@ -135,8 +137,7 @@ def _add_gradients(
 
     def pulled(k, p, y):
         maps = centred(p, y, Centring(*(c[k] for c in fit.centring)))
-        matrix, shift = of_regions
-        return pull_back(maps, view.sweep, matrix[k], shift[k])
+        return pull_back(maps, view.sweep, *(m[k] for m in of_regions))
 
     cells = None
     if fit.cells is not None:

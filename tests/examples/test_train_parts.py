@@ -40,17 +40,7 @@ SMALL = config.Config(
 )  # fmt: skip
 
 
-@pytest.fixture
-def _quick():
-    """Compiles without optimizations, which is what takes the time here."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
-
-
 @pytest.mark.parametrize(("name", "size"), [("unet", (16, 24)), ("deeplabv3plus", (33, 50))])
-@pytest.mark.usefixtures("_quick")
 def test_network_computes_in_bfloat16_with_float32_parameters(name, size):
     network = models.build(name, 5, backbone="tiny", dtype="bfloat16", seed=0)
     assert {a.dtype for arrays in network.weights for a in arrays.values()} == {
@@ -68,7 +58,6 @@ def test_network_computes_in_bfloat16_with_float32_parameters(name, size):
     assert logits.dtype == jnp.float32
 
 
-@pytest.mark.usefixtures("_quick")
 def test_initial_weights_depend_on_the_seed_alone():
     one, again, other = (
         models.build("unet", 3, backbone="tiny", dtype="float32", seed=seed).weights.params

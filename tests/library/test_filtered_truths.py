@@ -25,11 +25,11 @@ ANCHORS = (0.0, 0.01, 0.1, 1.0)
 FULL_SEARCH = "RMI_JAX_FULL_SEARCH"
 
 
-def evaluate(term, arrays, anchor, dtype):
+def evaluate(runs, arrays, anchor, dtype):
     """Values ``[B, C]`` (or ``[B]``) and gradients of their sum, in NumPy float64."""
     with enable_x64(dtype == "float64"):
         inputs, *rest = (jnp.asarray(a, dtype if a.dtype == "float32" else None) for a in arrays)
-        grads, values = term[dtype](inputs, *rest, jnp.asarray(anchor, dtype))
+        grads, values = runs[dtype](inputs, *rest, jnp.asarray(anchor, dtype))
         return np.asarray(values, np.float64), [np.asarray(g, np.float64) for g in grads]
 
 
@@ -69,9 +69,9 @@ def whole_loss(options):
     return compiled(loss, (0,))
 
 
-def check(names, term, arrays, anchor):
-    values, grads = evaluate(term, arrays, anchor, "float32")
-    wide_values, wide_grads = evaluate(term, arrays, anchor, "float64")
+def check(names, runs, arrays, anchor):
+    values, grads = evaluate(runs, arrays, anchor, "float32")
+    wide_values, wide_grads = evaluate(runs, arrays, anchor, "float64")
     classes = arrays[0].shape[-1] if values.ndim == 1 else 1
     off = np.abs(values - wide_values) / classes
     for i, name in enumerate(names):
