@@ -35,6 +35,7 @@ DIST = Path(".nox/dist")
 
 # For what is there to run rather than to run fast.
 UNOPTIMIZED = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+STRICT = {"JAX_NUMPY_RANK_PROMOTION": "raise", "JAX_NUMPY_DTYPE_PROMOTION": "strict"}
 ON_ALL_CORES = ("--numprocesses", "auto")
 # A file of few slow tests is shared by all processes, too.
 TEST_BY_TEST = (*ON_ALL_CORES, "--dist", "load")
@@ -100,9 +101,8 @@ def torch(session):
 @nox.session(python=False)
 def strict(session):
     """Strict promotion of ranks and types."""
-    flags = {"JAX_NUMPY_RANK_PROMOTION": "raise", "JAX_NUMPY_DTYPE_PROMOTION": "strict"}
     files = library("losses metrics spatial_sharding")
-    session.run("pytest", *ON_ALL_CORES, *files, env=flags)
+    session.run("pytest", *ON_ALL_CORES, *files, env=STRICT)
 
 
 @nox.session(python=False)
@@ -123,6 +123,7 @@ def weekly(session):
     """Mutations, and the long tests left out elsewhere: two hours of processor time."""
     env = {"RMI_JAX_FULL_SEARCH": "1"}
     session.run("pytest", *TEST_BY_TEST, "-m", "slow", *WEEKLY, env=env)
+    session.run("pytest", *TEST_BY_TEST, "tests/library/conformance/test_values.py", env=STRICT)
     session.run("pytest", *TEST_BY_TEST, "-m", "examples and slow")
     session.run("python", "tests/mutations.py")
 

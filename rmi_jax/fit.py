@@ -101,6 +101,7 @@ def fit(
     )
     terms = jax.tree.map(lambda term: by_class(jnp.where(slots.varies, term, 0), slots), terms)
 
+    # Half of `whitening.change`, which the passes would have to carry along.
     lower = jnp.split(last.whitening.inverse, 2, axis=-2)[1]
     residual = matrices.matmul(lower, last.change)
     offset = matrices.matmul(lower, last.sums.mean_z[..., None])[..., 0]

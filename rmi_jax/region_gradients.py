@@ -1,6 +1,5 @@
 """From gradients of regions to gradients of maps, strip by strip: the transpose of `components`."""
 
-from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -9,7 +8,7 @@ from jax import lax
 
 from rmi_jax.components import by_component, components
 from rmi_jax.loops import zeros_like_images
-from rmi_jax.strips import Strip, Sweep, by_platform, fold, join, product, weigh, widened
+from rmi_jax.strips import Sweep, by_platform, fold, join, product, weigh, widened
 
 
 def pull_back(maps: jax.Array, sweep: Sweep, matrix: jax.Array, shift: jax.Array) -> jax.Array:
@@ -29,7 +28,7 @@ def pull_back(maps: jax.Array, sweep: Sweep, matrix: jax.Array, shift: jax.Array
     matrix = by_component(by_component(matrix, 2, -1), outputs, -2)
     shift = by_component(shift, outputs, -1)[..., None]
 
-    def swept(platform, maps, weights, weighed: Callable[[jax.Array, Strip], jax.Array]):
+    def swept(platform, maps, weights, weighed):
         def add(gradient, strip):
             pulled = product("bij,bjn->bin", matrix, join(strip.parts)) - shift
             cells = lax.dynamic_slice_in_dim(gradient, strip.row, strip.rows, 2)

@@ -32,8 +32,8 @@ def test_inverse(x64):
     lower = np.linalg.cholesky(graded())
     x = quick_jit(matrices.inverse)(lower)
     expected = np.linalg.inv(lower)
-    # Row by row, because the rows of x are as graded as the matrix.
-    sizes = np.max(np.abs(expected), axis=-1, keepdims=True)
+    # Column by column, because the columns of x are graded as the rows of the matrix.
+    sizes = np.max(np.abs(expected), axis=-2, keepdims=True)
     np.testing.assert_allclose(x / sizes, expected / sizes, atol=1e-12)
 
 
