@@ -1,7 +1,7 @@
 """Downsampling maps before regions are taken, N-d, with or without a mask of valid pixels."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import jax
@@ -102,35 +102,51 @@ def _windows(maps: jax.Array, axis: int, factor: int, fill: float) -> jax.Array:
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
 def _avg(maps: jax.Array, factors: tuple[int, ...]) -> jax.Array:
-    # A windowed sum, because compilers fuse what computes the maps into it, ...
-    sums = lax.reduce_window(
-        maps.astype(compute_dtype(maps.dtype)),
-        0.0,
-        lax.add,
-        (1, *factors, 1),
-        (1, *factors, 1),
-        [(0, 0), *((f // 2, f // 2) if f > 1 else (0, 0) for f in factors), (0, 0)],
-    )
-    return (sums / math.prod(factors)).astype(maps.dtype)
+    # Windowed sums, because compilers fuse what computes the maps into them, ...
+    wide = maps.astype(compute_dtype(maps.dtype))
+    return _by_platform(_windowed_mean, wide, factors).astype(maps.dtype)
 
 
 @_avg.defjvp
 def _avg_jvp(factors, primals, tangents):
-    # ... and a sum over split axes, whose transpose is a broadcast.
-    def product(tangent):
-        # A TPU has the last axis on its lanes: to split or repeat them is a relayout of the maps,
-        # a product is not. In this order of axes it writes the layout that logits have there.
-        *others, last = factors
-        ndim = len(factors)
-        matrix = _averaging(tangent.shape[ndim], last, tangent.dtype)
-        tangent = jnp.moveaxis(tangent, (0, ndim), (-2, -1))
-        tangent = jnp.tensordot(tangent, matrix, (-1, 1), precision=lax.Precision.HIGHEST)
-        return _mean_of_windows(jnp.moveaxis(tangent, (-2, -1), (0, ndim)), (*others, 1))
+    # ... and sums over split axes, whose transpose is a broadcast.
+    (maps,), (tangent,) = primals, tangents
+    return _avg(maps, factors), _by_platform(_mean_of_windows, tangent, factors)
 
-    split = partial(_mean_of_windows, factors=factors)
+
+def _by_platform(
+    mean: Callable[..., jax.Array], maps: jax.Array, factors: tuple[int, ...]
+) -> jax.Array:
+    """The mean over windows, on a TPU with its last axis by a product.
+
+    A TPU has that axis on its lanes: to split, add or repeat them is a relayout of the maps. What
+    computes the maps fuses into a product.
+    """
+    *others, last = factors
+    ndim = len(factors)
+
+    def as_it_is(maps):
+        return mean(maps, factors)
+
+    def with_product(maps):
+        # In this order of axes its transpose writes the layout that logits have there.
+        columns = jnp.moveaxis(maps, (0, ndim), (-2, -1))
+        windows = _windows_of(maps.shape[ndim], last, maps.dtype)
+        # Zeros and ones need only one part of a TPU's three-part products.
+        precision = (lax.Precision.HIGHEST, lax.Precision.DEFAULT)
+        columns = jnp.tensordot(columns, windows, (-1, 1), precision=precision) / last
+        return mean(jnp.moveaxis(columns, (-2, -1), (0, ndim)), (*others, 1))
+
     # Traced for a TPU only where it is another.
-    methods = {"tpu": product} if factors[-1] > 1 else {}
-    return _avg(*primals, factors), lax.platform_dependent(*tangents, **methods, default=split)
+    methods = {"tpu": with_product} if last > 1 else {}
+    return lax.platform_dependent(maps, **methods, default=as_it_is)
+
+
+def _windowed_mean(maps: jax.Array, factors: tuple[int, ...]) -> jax.Array:
+    padding = [(0, 0), *((f // 2, f // 2) if f > 1 else (0, 0) for f in factors), (0, 0)]
+    window = (1, *factors, 1)
+    sums = lax.reduce_window(maps, 0.0, lax.add, window, window, padding)
+    return sums / math.prod(factors)
 
 
 def _mean_of_windows(maps: jax.Array, factors: tuple[int, ...]) -> jax.Array:
@@ -140,11 +156,11 @@ def _mean_of_windows(maps: jax.Array, factors: tuple[int, ...]) -> jax.Array:
     return jnp.mean(maps, axis=tuple(range(2, 2 * ndim + 1, 2)))
 
 
-def _averaging(size: int, factor: int, dtype: jnp.dtype) -> jax.Array:
-    """The mean over windows of an axis, as a matrix ``[cells, size]``."""
+def _windows_of(size: int, factor: int, dtype: jnp.dtype) -> jax.Array:
+    """Which pixels of an axis a window has, as zeros and ones ``[cells, size]``."""
     (cells,) = cell_counts([size], [factor], "avg")
     window = (np.arange(size) + factor // 2) // factor
-    return jnp.asarray((window == np.arange(cells)[:, None]) / factor, dtype)
+    return jnp.asarray(window == np.arange(cells)[:, None], dtype)
 
 
 def _max(maps: jax.Array, axis: int, factor: int) -> jax.Array:

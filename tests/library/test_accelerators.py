@@ -24,7 +24,7 @@ PROGRAMS = [
     ("h100", "one-softmax", FULL, 2.2),
     ("h100", "one-bfloat16", FULL, 2.2),
     ("v5e", "ce-sigmoid", SMALL, 1.2),
-    ("v5e", "four-sigmoid", SMALL, 4.0),
+    ("v5e", "four-bfloat16", FULL, 2.2),
 ]
 
 pytestmark = pytest.mark.accelerators
