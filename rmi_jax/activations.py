@@ -40,34 +40,50 @@ class LogTotal(NamedTuple):
     log_sum: jax.Array  # log(sum(exp(logits - largest)))
 
 
+@jax.custom_jvp
 def log_total(logits: jax.Array) -> LogTotal:
     """The log of the sum of exponentials over the last axis.
 
     ``largest`` is a constant: with it held fixed, the derivative of ``log_sum`` is already that of
     the sum of the two.
     """
-    largest = lax.stop_gradient(jnp.max(logits, axis=-1))
-    return LogTotal(largest, _log_sum(logits, largest))
+    # An accelerator waits for its memory: it reads the logits once.
+    largest, total = lax.platform_dependent(logits, cpu=_in_two_passes, default=_in_one_pass)
+    return LogTotal(largest, jnp.log(total))
+
+
+@log_total.defjvp
+def _log_total_jvp(primals, tangents):
+    (logits,), (tangent,) = primals, tangents
+    total = log_total(logits)
+    # Computed from the log-sum again, so that the backward pass keeps no array of exponentials.
+    probs = normalized(logits, total)
+    return total, LogTotal(jnp.zeros_like(total.largest), jnp.sum(probs * tangent, axis=-1))
+
+
+def _in_two_passes(logits: jax.Array) -> tuple[jax.Array, jax.Array]:
+    largest = jnp.max(logits, axis=-1)
+    return largest, jnp.sum(jnp.exp(logits - largest[..., None]), axis=-1)
+
+
+def _in_one_pass(logits: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Sums of exponentials relative to the largest logit so far."""
+
+    def joined(left, right):
+        largest = jnp.maximum(left[0], right[0])
+        sums = (total * jnp.exp(other - largest) for other, total in (left, right))
+        return largest, sum(sums)
+
+    lowest = jnp.finfo(logits.dtype).min  # finite, for infinities have no difference
+    logits = jnp.maximum(logits, lowest)
+    start = jnp.asarray(lowest, logits.dtype), jnp.zeros((), logits.dtype)
+    return lax.reduce((logits, jnp.ones_like(logits)), start, joined, (logits.ndim - 1,))
 
 
 def normalized(logits: jax.Array, total: LogTotal) -> jax.Array:
     """Softmax probabilities of ``[..., K]`` logits, from the `log_total` of all of them."""
     largest, log_sum = (t[..., None] for t in total)
     return jnp.exp(logits - largest - log_sum)
-
-
-@jax.custom_jvp
-def _log_sum(logits: jax.Array, largest: jax.Array) -> jax.Array:
-    return jnp.log(jnp.sum(jnp.exp(logits - largest[..., None]), axis=-1))
-
-
-@_log_sum.defjvp
-def _log_sum_jvp(primals, tangents):
-    logits, largest = primals
-    log_sum = _log_sum(logits, largest)
-    # Computed from the log-sum again, so that the backward pass keeps no array of exponentials.
-    probs = normalized(logits, LogTotal(largest, log_sum))
-    return log_sum, jnp.sum(probs * tangents[0], axis=-1)
 
 
 @jax.custom_jvp

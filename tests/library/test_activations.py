@@ -36,8 +36,14 @@ def test_the_softplus_and_its_derivative():
     np.testing.assert_allclose(slopes, np.exp(-np.logaddexp(0, -exact)), rtol=1e-5)
 
 
+@pytest.fixture(params=["cpu", "tpu"])
+def of_platform(request, take_choices_of):
+    """What this platform would compute."""
+    return take_choices_of(request.param)
+
+
 @pytest.mark.parametrize("function", [softmax, softmax_of_total])
-def test_the_softmax_is_that_of_jax(function, x64):
+def test_the_softmax_is_that_of_jax(function, of_platform, x64):
     logits, cotangent = LOGITS.astype("float64"), DIRECTION.astype("float64")
 
     def pulled(function):
@@ -59,7 +65,9 @@ def test_the_softmax_keeps_its_derivative_where_it_is_near_1():
     np.testing.assert_allclose(found, expected, rtol=1e-3)
 
 
-def test_the_log_total_of_the_largest_logits():
-    largest, log_sum = log_total(jnp.asarray([[1e30, -1e30, 1e30], [-1e30, 0, -1e30]]))
-    np.testing.assert_array_equal(largest, np.asarray([1e30, 0], "float32"))
-    np.testing.assert_allclose(log_sum, [np.log(2), 0], rtol=1e-6)
+def test_the_log_total_of_the_largest_logits(of_platform):
+    logits = [[1e30, -1e30, 1e30], [-1e30, 0, -1e30], [-np.inf, -np.inf, 2]]
+    largest, log_sum = log_total(jnp.asarray(logits))
+    assert of_platform, "nothing was chosen"
+    np.testing.assert_array_equal(largest, np.asarray([1e30, 0, 2], "float32"))
+    np.testing.assert_allclose(log_sum, [np.log(2), 0, 0], rtol=1e-6)

@@ -53,6 +53,8 @@ def test_loss_and_gradient_lower(ndim, platform, dtype, implementation):
             # Patches: the second operand is a kernel of zeros and ones, exact at any precision.
             assert re.search(r"precision_config = \[#stablehlo<precision HIGHEST>", line), line
         else:
-            assert line.count("HIGHEST") == 2, line
+            # Only the windows of a mean, zeros and ones [cells, pixels], are exact at any precision.
+            windows = re.search(r"HIGHEST, DEFAULT\] : \(\S+, tensor<\d+x\d+xf32>\)", line)
+            assert windows or line.count("HIGHEST") == 2, line
     # Host callbacks and library calls would tie the program to one platform.
     assert "custom_call" not in re.sub(r"stablehlo\.custom_call @(?:Sharding|SPMD)\w*", "", program)
