@@ -53,7 +53,7 @@ def test_loss_and_gradient_lower(ndim, platform, dtype, implementation):
             # Patches: the second operand is a kernel of zeros and ones, exact at any precision.
             assert re.search(r"precision_config = \[#stablehlo<precision HIGHEST>", line), line
         else:
-            # Only the windows of a mean, zeros and ones [cells, pixels], are exact at any precision.
+            # Only the windows of a mean, zeros and ones, are exact at any precision.
             windows = re.search(r"HIGHEST, DEFAULT\] : \(\S+, tensor<\d+x\d+xf32>\)", line)
             assert windows or line.count("HIGHEST") == 2, line
     # Host callbacks and library calls would tie the program to one platform.
