@@ -102,14 +102,14 @@ def _windows(maps: jax.Array, axis: int, factor: int, fill: float) -> jax.Array:
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
 def _avg(maps: jax.Array, factors: tuple[int, ...]) -> jax.Array:
-    # Windowed sums, because compilers fuse what computes the maps into them, ...
+    # A windowed sum: compilers fuse what computes the maps into it.
     wide = maps.astype(compute_dtype(maps.dtype))
     return _by_platform(_windowed_mean, wide, factors).astype(maps.dtype)
 
 
 @_avg.defjvp
 def _avg_jvp(factors, primals, tangents):
-    # ... and sums over split axes, whose transpose is a broadcast.
+    # A sum over split axes: its transpose is a broadcast.
     (maps,), (tangent,) = primals, tangents
     return _avg(maps, factors), _by_platform(_mean_of_windows, tangent, factors)
 

@@ -23,10 +23,10 @@ from rmi_jax.slots import Slots, by_class, make_slots
 class Fit(NamedTuple):
     """The regression of truth on prediction, ``[C, B, ...]``; all that the backward pass needs."""
 
-    centring: Centring
+    centre: Centring
     mean: jax.Array  # [C, B, 2d] mean of the columns [P; D]
     residual: jax.Array  # [C, B, d, 2d] takes [P; D] - mean to L22^-1 (Y - W P), L22 of M + alpha I
-    offset: jax.Array  # [C, B, d] mean of the latter: not 0, because of rounding
+    mean_residual: jax.Array  # [C, B, d] its mean: not 0, because of rounding
     chol_y: jax.Array  # [C, B, d, d] of Y Y' + alpha I
     cells: tuple[jax.Array, jax.Array] | None  # [C, B, *cells] of p and y, where they are kept
 
@@ -101,11 +101,11 @@ def fit(
     )
     terms = jax.tree.map(lambda term: by_class(jnp.where(slots.varies, term, 0), slots), terms)
 
-    # Half of `whitening.change`, which the passes would have to carry along.
+    # The lower half of `whitening.change`, which the loop of passes need not carry.
     lower = jnp.split(last.whitening.inverse, 2, axis=-2)[1]
     residual = matrices.matmul(lower, last.change)
-    offset = matrices.matmul(lower, last.sums.mean_z[..., None])[..., 0]
-    found = Fit(centre, mean, residual, offset, chol_y, cells)
+    mean_residual = matrices.matmul(lower, last.sums.mean_z[..., None])[..., 0]
+    found = Fit(centre, mean, residual, mean_residual, chol_y, cells)
     return terms, (slots, found)
 
 

@@ -57,7 +57,7 @@ def whiten(
 
     Args:
       scatter: ``z z'``, ``[..., 2d, 2d]``.
-      itself: the same where the truth predicts itself, with the columns ``of_itself(C) Y``.
+      itself: ``z z'`` where ``P = Y``, as in the anchor's copies: of columns ``of_itself(C) Y``.
       change: C, lower triangular ``[..., 2d, 2d]``; the identity in a first pass.
       slope: s of the errors ``D = Y - s P``, ``[...]``.
       prior: jitter and anchor.
@@ -70,8 +70,8 @@ def whiten(
     # J >= alpha I, so that in this basis no pivot is smaller than alpha times that of C C'.
     floor = prior.jitter * jnp.square(diagonal(change))
     # A pivot below the rounding errors of its row is noise, and so is the column that it divides: a
-    # few of them in a row would multiply each other out of the range of float32. What is there
-    # instead, a further pass tells, in a better basis.
+    # few of them in a row would multiply each other out of the range of float32. A further pass
+    # computes them again, in a better basis.
     noise_floor = ROUNDING * jnp.finfo(joint.dtype).eps * diagonal(joint)
     chol = cholesky(joint, jnp.maximum(floor, noise_floor))
     inverse = matrices.inverse(chol)

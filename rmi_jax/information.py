@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 
 from rmi_jax import checks, ranges
 from rmi_jax.dtypes import Array, compute_dtype
-from rmi_jax.options import Factor, RegionOptions, pixel_weights, region_options
+from rmi_jax.options import Factor, RegionOptions, read_where, region_options
 from rmi_jax.terms import mutual_information, region_loss, region_terms
 
 
@@ -183,4 +183,4 @@ def _read(
     dtype = compute_dtype(maps[0].dtype)
     expanded = region_options(maps[0].shape, dtype, activation="identity", **options)
     p, y = maps[0], maps[1].astype(dtype)
-    return (p, y, pixel_weights(where, p.shape[:-1], dtype)), expanded
+    return (p, y, read_where(where, p.shape[:-1], dtype)), expanded

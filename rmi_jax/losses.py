@@ -12,7 +12,7 @@ from rmi_jax import checks, ranges
 from rmi_jax.dtypes import Array, compute_dtype
 from rmi_jax.labels import check_labels, narrow
 from rmi_jax.objective import objective
-from rmi_jax.options import Factor, pixel_weights
+from rmi_jax.options import Factor, read_where
 
 # The authors' loss, number for number: ``rmi_loss(logits, labels, **PAPER)``.
 PAPER: Mapping[str, Any] = MappingProxyType(
@@ -131,7 +131,7 @@ def rmi_loss(
     labels = narrow(labels, logits.shape[-1])
     valid = (labels >= 0) & (labels < logits.shape[-1])
     dtype = compute_dtype(logits.dtype)
-    weights = pixel_weights(where, labels.shape, dtype)
+    weights = read_where(where, labels.shape, dtype)
     weights = valid.astype(dtype) if weights is None else jnp.where(valid, weights, 0)
     return objective(
         logits,
@@ -232,7 +232,7 @@ def soft_rmi_loss(
     targets = targets.astype(dtype)
     if activation == "softmax" and logits.shape[-1] == 1:
         raise ValueError("logits have 1 class, where softmax is constant; use activation='sigmoid'")
-    weights = pixel_weights(where, logits.shape[:-1], dtype)
+    weights = read_where(where, logits.shape[:-1], dtype)
     return objective(
         logits,
         targets,

@@ -1,6 +1,6 @@
 """Options of the RMI term: checked, and expanded into what one scale after the other reads."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -9,18 +9,14 @@ import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
-from rmi_jax import checks, concrete, halo, mesh, patches, ranges, streaming
+from rmi_jax import checks, concrete, halo, mesh, ranges
 from rmi_jax.downsampling import cell_counts
 from rmi_jax.dtypes import Array, is_real
-from rmi_jax.gaussian import Prior, Terms
-from rmi_jax.geometry import Maps, Regions, Scale
+from rmi_jax.gaussian import Prior
+from rmi_jax.geometry import Regions, Scale
 
 Factor = int | Sequence[int | Sequence[int]]
-Implementation = Callable[[Maps, Prior, tuple[Scale, ...], bool], list[Terms]]
-IMPLEMENTATIONS: dict[str, Implementation] = {
-    "streaming": streaming.terms_of_scales,  # the first is the default
-    "patches": patches.terms_of_scales,
-}
+IMPLEMENTATIONS = ("streaming", "patches")  # the first is the default
 SMALLEST_JITTER = 1e-12  # smaller ones drown in rounding; float32 does better with 1e-5 or more
 LARGEST_ANCHOR = 1e6  # here the regression matrix W is already the identity in float32
 # Pixel weight times number of pixels. With more, the smallest jitter is lost to rounding.
@@ -34,7 +30,7 @@ class RegionOptions(NamedTuple):
     scale_weights: jax.Array  # [number of scales]
     prior: Prior  # jitter alpha and anchor tau
     offset: jax.Array | None  # [N] shift of the grid of region positions
-    implementation: Implementation
+    implementation: str
 
     @property
     def spatial_axis_name(self) -> str | None:
@@ -72,9 +68,8 @@ def region_options(
     checks.one_of("ignored", ignored, ("exclude", "zero"))
     ranges.scalar("jitter", jitter, least=SMALLEST_JITTER)
     ranges.scalar("anchor", anchor, most=LARGEST_ANCHOR)
-    names = tuple(IMPLEMENTATIONS)
-    implementation = names[0] if implementation is None else implementation
-    checks.one_of("implementation", implementation, names)
+    implementation = IMPLEMENTATIONS[0] if implementation is None else implementation
+    checks.one_of("implementation", implementation, IMPLEMENTATIONS)
     regions = Regions(
         checks.per_axis("region_size", region_size, ndim),
         checks.per_axis("dilation", dilation, ndim),
@@ -98,11 +93,11 @@ def region_options(
         _scale_weights(scale_weights, len(scales), dtype),
         lax.stop_gradient(Prior(jnp.asarray(jitter, dtype), jnp.asarray(anchor, dtype))),
         offset,
-        IMPLEMENTATIONS[implementation],
+        implementation,
     )
 
 
-def pixel_weights(where: Array | None, shape: Sequence[int], dtype: jnp.dtype) -> jax.Array | None:
+def read_where(where: Array | None, shape: Sequence[int], dtype: jnp.dtype) -> jax.Array | None:
     """Pixel weights of ``shape`` ``[B, *S]``, without a gradient, from a mask or weights."""
     if where is None:
         return None

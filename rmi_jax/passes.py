@@ -94,7 +94,7 @@ def _measure_again(
     again: jax.Array,
 ) -> Sums:
     """The sums of some slots, in the basis that their last factor made white."""
-    # The truth is a map of its own: in columns ``s P + D`` terms would cancel, and an anchor would
+    # The truth is a third map. Computed as ``s P + D`` it would lose digits, and an anchor would
     # magnify what rounding leaves of a truth that is constant.
     nothing = jnp.zeros_like(change)
     of_errors = jnp.concatenate([change, nothing[..., : mean.shape[-1] // 2]], axis=-1)

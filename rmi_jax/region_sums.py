@@ -73,7 +73,7 @@ def _moments(
             Moments(zeros_like_images(maps, (dim, dim)), zeros_like_images(maps, (dim,)))
             for dim in dims
         )
-        # In strips of the length that `even` is about, whatever the columns take.
+        # However many the columns are, the strips must be those that `even` was computed for.
         return fold("cpu", maps, weights, regions, start, add)
 
     def accelerator(platform, maps, weights):
@@ -95,7 +95,7 @@ def _products(platform: str, parts: Parts) -> jax.Array:
     """``z z'`` of the parts of ``z``; one product on all platforms but a TPU."""
     if platform != "tpu":
         parts = [join(parts)]
-    else:  # to join its parts a TPU would copy them, but for a row of their weights
+    else:  # a TPU copies what it joins, so only the row of weights is joined to a part
         *parts, last, row = parts
         parts = [*parts, join([last, row])]
     blocks = [[product("bin,bjn->bij", a, b) for b in parts[: i + 1]] for i, a in enumerate(parts)]

@@ -95,7 +95,7 @@ def _gradient_of_regions(
     fit: Fit, slots: Slots, cotangent: Terms, view: View, prior: Prior, soft: bool
 ) -> tuple[jax.Array, jax.Array]:
     """What `pull_back` takes for P (and Y): ``[C, B, m d, 2d]`` and ``[C, B, m d]`` (F2)."""
-    regions, slope = view.scale.regions, fit.centring.slope
+    regions, slope = view.scale.regions, fit.centre.slope
 
     def weight(value):
         if isinstance(value, SymbolicZero):
@@ -119,8 +119,8 @@ def _gradient_of_regions(
         truth = jnp.concatenate([slope[..., None, None] * identity, identity], axis=-1)
         by_y = matmul(anchor + entropy, truth)
         matrix += jnp.concatenate([jnp.zeros_like(by_y), by_y], axis=-2)
-    # Small gradients, those of predictions that are nearly the truth, would drown in the offset.
-    shift = matmul(matrix, fit.mean[..., None]) + matmul(rows, fit.offset[..., None])
+    # With the mean of the residuals left in, gradients of near perfect predictions are noise.
+    shift = matmul(matrix, fit.mean[..., None]) + matmul(rows, fit.mean_residual[..., None])
     return matrix, shift[..., 0]
 
 
@@ -136,7 +136,7 @@ def _add_gradients(
     """Adds one scale's gradients of inputs, targets and log-totals, the first to zeros."""
 
     def pulled(k, p, y):
-        maps = centred(p, y, Centring(*(c[k] for c in fit.centring)))
+        maps = centred(p, y, Centring(*(c[k] for c in fit.centre)))
         return pull_back(maps, view.sweep, *(m[k] for m in of_regions))
 
     cells = None
@@ -170,7 +170,7 @@ def _add_gradients(
 
     if view.scale.activation != "softmax":
         return all_at_once(grads, cells)
-    # The exponentials of all classes once more: little for an accelerator, much for a CPU.
+    # All at once takes the exponentials again, which is cheap on accelerators and slow on CPUs.
     return lax.platform_dependent(
         *(grads, cells), cpu=lambda grads, _: one_by_one(grads), default=all_at_once
     )

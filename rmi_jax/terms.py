@@ -1,13 +1,20 @@
 """The RMI term: an implementation computes it for each scale, and here they become one result."""
 
+from collections.abc import Callable
+
 import chex
 import jax
 import jax.numpy as jnp
 
-from rmi_jax import halo
-from rmi_jax.gaussian import Terms
-from rmi_jax.geometry import Maps
+from rmi_jax import halo, patches, streaming
+from rmi_jax.gaussian import Prior, Terms
+from rmi_jax.geometry import Maps, Scale
 from rmi_jax.options import RegionOptions
+
+_IMPLEMENTATIONS: dict[str, Callable[[Maps, Prior, tuple[Scale, ...], bool], list[Terms]]] = {
+    "streaming": streaming.terms_of_scales,
+    "patches": patches.terms_of_scales,
+}
 
 
 def region_terms(
@@ -26,7 +33,8 @@ def region_terms(
     """
     maps = Maps(inputs, targets, pixel_weights, options.offset, jnp.asarray(active))
     maps = halo.exchange(maps, options.scales[0].halo)
-    per_scale = options.implementation(maps, options.prior, options.scales, report)
+    terms_of_scales = _IMPLEMENTATIONS[options.implementation]
+    per_scale = terms_of_scales(maps, options.prior, options.scales, report)
     chex.assert_shape(jax.tree.leaves(per_scale), (inputs.shape[0], inputs.shape[-1]))
     chex.assert_type(jax.tree.leaves(per_scale), options.prior.jitter.dtype)  # not of the logits
     return jax.tree.map(

@@ -25,7 +25,7 @@ from flax import nnx
 from tolerances import assert_grad, assert_value
 
 import rmi_jax
-from rmi_jax import concrete, options, ranges
+from rmi_jax import concrete, ranges, terms
 from rmi_jax.gaussian import Terms
 
 CASES = [(name, array) for name, (arrays, _) in FUNCTIONS.items() for array in arrays]
@@ -56,7 +56,7 @@ def brief(monkeypatch):
             value += jnp.sum(leaf).astype(dtype)
         return [Terms(*[value] * len(Terms._fields)) for _ in scales]
 
-    monkeypatch.setitem(options.IMPLEMENTATIONS, "streaming", terms_of_scales)
+    monkeypatch.setitem(terms._IMPLEMENTATIONS, "streaming", terms_of_scales)
 
 
 @pytest.mark.parametrize(("name", "array"), CASES)

@@ -15,7 +15,7 @@ import predictions
 import pytest
 from compiling import enable_x64, optimized_jit
 from inputs import example, smooth
-from terms import region_terms
+from terms import term_and_grads
 from tolerances import GRAD, VALUE, assert_grad, assert_value
 
 import rmi_jax
@@ -194,7 +194,7 @@ def test_further_passes_change_nothing_but_rounding(monkeypatch, x64):
     data = example(1)
 
     def evaluate():
-        run = region_terms(factor=1, region_size=2, anchor=0.3)
+        run = term_and_grads(factor=1, region_size=2, anchor=0.3)
         values, (probs_grad, targets_grad) = run(data.probs, data.targets, data.weights)
         return values, probs_grad, targets_grad
 

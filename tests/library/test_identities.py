@@ -12,7 +12,7 @@ import oracle
 import pytest
 from compiling import both_implementations, quick_jit
 from inputs import SHAPES, example, smooth
-from terms import region_terms
+from terms import term_and_grads
 from tolerances import assert_grad, assert_value
 
 import rmi_jax
@@ -40,7 +40,7 @@ def test_weights_repeat_region_positions(ndim, implementation, x64):
         blocks = maps.reshape(1, -1, side, *maps.shape[2:])
         return np.repeat(blocks, repeats, axis=1).reshape(1, -1, *maps.shape[2:])
 
-    run = region_terms(
+    run = term_and_grads(
         factor=1, region_size=side, region_stride=side, implementation=implementation
     )
     probs, targets = data.probs, data.targets
@@ -54,7 +54,7 @@ def test_weights_repeat_overlapping_regions(implementation, x64):
     rng = np.random.default_rng(1)
     data, jitter = example(2), 0.1
     weights = rng.choice(4, p=[0.02, 0.18, 0.4, 0.4], size=data.labels.shape).astype("float64")
-    run = region_terms(factor=1, zero_floor=False, jitter=jitter, implementation=implementation)
+    run = term_and_grads(factor=1, zero_floor=False, jitter=jitter, implementation=implementation)
     values, _ = run(data.probs, data.targets, weights)
 
     def regions(maps):
@@ -74,7 +74,7 @@ def test_weights_repeat_overlapping_regions(implementation, x64):
 
 def test_scaling_all_weights_is_a_change_of_jitter(implementation, x64):
     data = example(2)
-    run = region_terms(factor=1, implementation=implementation)
+    run = term_and_grads(factor=1, implementation=implementation)
     values, _ = run(data.probs, data.targets, data.weights, 5e-4)
     scaled, _ = run(data.probs, data.targets, 7 * data.weights, 7 * 5e-4)
     assert_value(scaled, values, "float64")
@@ -297,7 +297,7 @@ def test_one_channel_trains_to_the_right_sign(implementation):
 @pytest.mark.parametrize(("ndim", "dtype"), [(1, "float64"), (2, "float32")])
 def test_the_floor_and_its_upper_bound_when_perfect(ndim, dtype, implementation, precision):
     data = example(ndim)
-    run = region_terms(factor=1, region_size=2, implementation=implementation)
+    run = term_and_grads(factor=1, region_size=2, implementation=implementation)
     for targets in (TRUTH[ndim].astype(dtype), data.targets.astype(dtype)):
         perfect, _ = run(targets, targets)
         assert np.all(perfect >= 0)
@@ -383,7 +383,7 @@ def test_independent_noise_shares_d_over_2n(implementation):
 def test_an_affine_prediction_changes_little(implementation, x64):
     # F5, for the raw loss: what remains is the jitter's share.
     data = example(2)
-    run = region_terms(factor=1, jitter=1e-9, zero_floor=False, implementation=implementation)
+    run = term_and_grads(factor=1, jitter=1e-9, zero_floor=False, implementation=implementation)
     expected, _ = run(data.probs, data.targets)
     for scale, offset in ((0.5, 0.1), (-1, 1), (0.01, 0)):
         values, _ = run(offset + scale * data.probs, data.targets)
@@ -399,7 +399,7 @@ def test_volumes_with_anisotropic_factors_and_regions(implementation, x64):
     weights = (0.3, 1.1)
     factors = ((1, 2, 1), (2, 1, 1))
     arrays = data.probs, data.targets, data.weights
-    values, _ = region_terms(
+    values, _ = term_and_grads(
         factor=factors, scale_weights=weights, implementation=implementation, **shared
     )(*arrays)
     expected = sum(

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from compiling import SEED, enable_x64, optimized_jit, quick_jit
 from draws import TAME, TAME_LOGITS, arrays, recipes, table
-from terms import region_terms
+from terms import term_and_grads
 from tolerances import DIFFERENCE, assert_close
 
 import rmi_jax
@@ -280,8 +280,8 @@ def transposed_options(row):
 # The whole loss, below, has the quick row.
 @rows(0, 1, flips=True, dtype=("float64",), ndim=(2, 3), downsampling=("avg", "max"))
 def test_flips_transposes_and_permutations_commute(row, search):
-    plain = region_terms(**geometry(row))
-    other = region_terms(**{**geometry(row), **transposed_options(row)})
+    plain = term_and_grads(**geometry(row))
+    other = term_and_grads(**{**geometry(row), **transposed_options(row)})
 
     def check(recipe):
         data = arrays(recipe, row.shape)

@@ -8,7 +8,7 @@ import oracle
 import pytest
 from compiling import quick_jit
 from inputs import example
-from terms import region_terms
+from terms import term_and_grads
 from tolerances import assert_value
 
 import rmi_jax
@@ -90,7 +90,7 @@ def test_classes_keep_their_order_whichever_are_present(x64):
     data = example(1)
     targets = np.array(data.targets)
     targets[..., 0] = 0
-    values, _ = region_terms(factor=1, region_size=2)(data.probs, targets)
+    values, _ = term_and_grads(factor=1, region_size=2)(data.probs, targets)
     expected = oracle.region_loss(data.probs, targets, None, factor=1, region_size=2)
     assert_value(values, expected.loss, "float64")
 

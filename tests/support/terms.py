@@ -7,7 +7,7 @@ from compiling import quick_jit
 import rmi_jax
 
 
-def region_terms(**options):
+def term_and_grads(**options):
     """``run(probs, targets, where, jitter, anchor)`` of the term and its gradients, compiled.
 
     It gives terms ``[B, C]`` and the gradients of their sum by both maps. The last three arguments
