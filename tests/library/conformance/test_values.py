@@ -4,6 +4,7 @@ Statistics are float32 for every input narrower than float64, so the expected nu
 the rounded inputs.
 """
 
+import inspect
 import itertools
 from typing import Any
 
@@ -47,6 +48,23 @@ CASES = [
     for name in ROWS
     for implementation in IMPLEMENTATIONS
 ]
+
+
+# Options that are no part of a row, and where they are compared.
+ELSEWHERE = {
+    "scale_weights": "test_identities.py, test_losses.py: the sum over scales",
+    "region_key": "test_identities.py: the mean over the offsets",
+    "axis": "test_identities.py: maps with the class axis elsewhere",
+    "spatial_axis_name": "test_spatial_sharding.py: rows of an image on several devices",
+    "where": "a row's mask",
+    "implementation": "every row",
+}
+
+
+def test_every_option_has_a_row():
+    options = inspect.signature(rmi_jax.region_information_loss).parameters
+    known = {"probs", "targets", *ELSEWHERE, *(o for row in ROWS.values() for o in row.options)}
+    assert set(options) == known
 
 
 @pytest.mark.parametrize(("implementation", "name"), CASES)
