@@ -131,6 +131,7 @@ def set_aside(manager: ocp.CheckpointManager, found: Found) -> None:
 
 def record(folder: Path) -> dict[str, Any] | None:
     """What the newest readable checkpoint says of the run: its options and data."""
+    # Read as files, by one process if need be: Orbax's manager would wait for all of them.
     for step in sorted(steps(folder), reverse=True):
         try:
             found = json.loads((folder / str(step) / RUN / "metadata").read_text(encoding="utf-8"))
