@@ -79,3 +79,13 @@ def nonnegative(name: str, value) -> None:
             f"{name} must be finite and not negative, got values from {float(known.min())} to "
             f"{float(known.max())}"
         )
+
+
+def counts(name: str, value: Array, source: str) -> None:
+    """Raises unless ``value`` is an array of real numbers, not negative where concrete."""
+    checks.array(name, value)
+    if not is_real(value.dtype):
+        raise TypeError(
+            f"{name} must hold counts, got {value.dtype}; use what {source} returns, or sums of it"
+        )
+    nonnegative(name, value)
