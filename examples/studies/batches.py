@@ -10,7 +10,9 @@ SCALES = (0.75, 4 / 3)
 GAIN, SHIFT = 0.2, 0.2  # of the contrast and brightness, in standard deviations
 
 
-def batches(maps: Maps, *, seed: int, batch: int, crop: int, seek_classes: bool) -> Iterator[Maps]:
+def batches(
+    maps: Maps, *, seed: int, batch: int, crop: int, seek_classes: bool, upright: bool = False
+) -> Iterator[Maps]:
     """The same batches for the same seed, whatever is trained with them.
 
     Args:
@@ -20,6 +22,7 @@ def batches(maps: Maps, *, seed: int, batch: int, crop: int, seek_classes: bool)
         crop: height and width of each.
         seek_classes: draw a class first and then a crop that shows one of its pixels, so that rare
             classes are seen often; otherwise every crop of the part is as likely.
+        upright: mirror left and right only; otherwise crops are turned as well.
     """
     random = np.random.default_rng(seed)
     flat = maps.labels.ravel()
@@ -33,11 +36,13 @@ def batches(maps: Maps, *, seed: int, batch: int, crop: int, seek_classes: bool)
                 index, *at = np.unravel_index(chosen, maps.labels.shape)
             else:
                 index = random.integers(len(maps.labels))
-            crops.append(one(Maps(maps.images[index], maps.labels[index]), at, crop, random))
+            crops.append(
+                one(Maps(maps.images[index], maps.labels[index]), at, crop, random, upright)
+            )
         yield Maps(*map(np.stack, zip(*crops, strict=True)))
 
 
-def one(picture: Maps, at, crop: int, random: np.random.Generator) -> Maps:
+def one(picture: Maps, at, crop: int, random: np.random.Generator, upright: bool = False) -> Maps:
     """A crop around the pixel `at`, anywhere in it, or anywhere in the picture."""
     scale = np.exp(random.uniform(*np.log(SCALES)))
     coordinates = []
@@ -51,7 +56,10 @@ def one(picture: Maps, at, crop: int, random: np.random.Generator) -> Maps:
         coordinates.append(np.clip(centres, 0, side - 1))
     image, labels = resample(picture, *coordinates)
     turns, mirror = random.integers(4), random.choice([-1, 1])
-    image, labels = (np.rot90(part, turns)[::mirror] for part in (image, labels))
+    if upright:
+        image, labels = (part[:, ::mirror] for part in (image, labels))
+    else:
+        image, labels = (np.rot90(part, turns)[::mirror] for part in (image, labels))
     channels = image.shape[-1]
     gain = 1 + random.uniform(-GAIN, GAIN) + random.uniform(-GAIN, GAIN, channels) / 2
     shift = random.uniform(-SHIFT, SHIFT) + random.uniform(-SHIFT, SHIFT, channels) / 2

@@ -42,6 +42,7 @@ class Task:
     validation: Maps
     test: Maps
     seek_classes: bool = False  # draw a class first, then a crop that shows it
+    upright: bool = False  # what is up stays up: crops are mirrored, and not turned
     cells: int | None = None  # the class whose connected parts are objects, if they are
 
 
@@ -166,7 +167,7 @@ def _camvid(folder: Path) -> Task:
     labels = np.concatenate(labels)
     labels = np.where(labels < len(CAMVID), labels, IGNORED)
     split = Split(range(367), range(367, 468), range(468, 701))
-    return _task("camvid", CAMVID, np.concatenate(pictures), labels, split, seek_classes=True)
+    return _task("camvid", CAMVID, np.concatenate(pictures), labels, split, upright=True)
 
 
 def _satellite(name: Literal["water", "land-cover"]) -> Task:

@@ -129,7 +129,12 @@ def train(
     rates = np.asarray(jax.vmap(rate_at)(jnp.arange(s.steps) + 1))
     weights = class_weights(task.train, classes)
     stream = batches(
-        task.train, seed=s.seed, batch=s.batch, crop=s.crop, seek_classes=task.seek_classes
+        task.train,
+        seed=s.seed,
+        batch=s.batch,
+        crop=s.crop,
+        seek_classes=task.seek_classes,
+        upright=task.upright,
     )
     at = np.unique(np.linspace(0, s.steps, s.evaluations + 1).astype(int))[1:]
     curve, recent, durations = [], [], []

@@ -198,6 +198,18 @@ def test_resampling_keeps_pictures_and_labels_together(study):
     np.testing.assert_array_equal(first.images, again.images)
 
 
+def test_upright_crops_are_mirrored_and_never_turned(study):
+    batches, data = study("batches"), study("data")
+    rows, columns = np.mgrid[:40, :40].astype(np.float32)
+    scene = data.Maps(np.stack([rows, columns], -1), np.zeros((40, 40), np.uint8))
+    mirrored = set()
+    for seed in range(10):
+        crop = batches.one(scene, None, 16, np.random.default_rng(seed), upright=True).images
+        assert (np.diff(crop[..., 0], axis=0) > 0).all()
+        mirrored.add(bool((np.diff(crop[..., 1], axis=1) < 0).all()))
+    assert mirrored == {True, False}
+
+
 def test_thinning_erases_objects_from_labels_and_pictures(study):
     rare, data = study("rare"), study("data")
     labels = np.zeros((2, 64, 64), np.uint8)
