@@ -18,6 +18,7 @@ def main(
     rates: tuple[float, ...] = campaign.RATES,
     steps: int | None = None,
     widths: tuple[int, ...] = (16, 32, 64),
+    crop: int = 64,
     fold: int = 0,
     foreground: float | None = None,
     root: Path | None = None,
@@ -35,6 +36,7 @@ def main(
         rates: learning rates to choose from, on the validation part with seed 0.
         steps: of each run; by default 3000, 10000 on CamVid and 600 on brain slices.
         widths: of the U-Net, one a level.
+        crop: side of the crops that it is trained on, in pixels.
         fold: which parts of isbi are for testing, 0 to 2.
         foreground: keep vessels or lakes only up to this share of the pixels (drive and water).
         root: folder with the folders `isbi`, `drive` and `camvid`.
@@ -42,13 +44,17 @@ def main(
         table: train nothing, print what the records of these tasks say.
         part: whose scores the tables show; settings are compared on the validation part.
         plot: train nothing, draw the validation curves of these tasks and losses, at these steps,
-            widths and foreground, to this file.
+            widths, crops and foreground, to this file.
     """
     names = contestants.named(losses)
 
     def base(name: data.TaskName) -> trainer.Settings:
         return trainer.Settings(
-            name, "", steps or STEPS[name], fold=fold, foreground=foreground, widths=widths
+            *(name, "", steps or STEPS[name]),
+            fold=fold,
+            foreground=foreground,
+            widths=widths,
+            crop=crop,
         )
 
     if table or plot:

@@ -55,7 +55,7 @@ def one(picture: Maps, at, crop: int, random: np.random.Generator, upright: bool
         centres = begin + (np.arange(crop) + 0.5) * window / crop - 0.5
         coordinates.append(np.clip(centres, 0, side - 1))
     image, labels = resample(picture, *coordinates)
-    turns, mirror = random.integers(4), random.choice([-1, 1])
+    turns, mirror = int(random.integers(4)), random.choice([-1, 1])
     if upright:
         image, labels = (part[:, ::mirror] for part in (image, labels))
     else:

@@ -45,7 +45,7 @@ def setups(runs: Iterable[Run], tasks: Sequence[str]) -> list[Settings]:
 def described(s: Settings) -> str:
     widths = "-".join(map(str, s.widths))
     task = s.task if s.foreground is None else f"{s.task} with {100 * s.foreground:g} % foreground"
-    return f"{task}, {s.steps} steps of {s.batch} crops, U-Net {widths}"
+    return f"{task}, {s.steps} steps of {s.batch} crops of {s.crop} pixels, U-Net {widths}"
 
 
 def chosen_runs(runs: Iterable[Run], wanted: Settings) -> dict[str, list[Run]]:
