@@ -67,17 +67,22 @@ def _in_two_passes(logits: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _in_one_pass(logits: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Sums of exponentials relative to the largest logit so far."""
+    start = _lowest(logits), jnp.zeros((), logits.dtype)
+    return lax.reduce((logits, jnp.ones_like(logits)), start, _joined, (logits.ndim - 1,))
 
-    def joined(left, right):
-        largest = jnp.maximum(left[0], right[0])
-        sums = (total * jnp.exp(other - largest) for other, total in (left, right))
-        return largest, sum(sums)
 
-    lowest = jnp.finfo(logits.dtype).min  # finite, for infinities have no difference
-    logits = jnp.maximum(logits, lowest)
-    start = jnp.asarray(lowest, logits.dtype), jnp.zeros((), logits.dtype)
-    return lax.reduce((logits, jnp.ones_like(logits)), start, joined, (logits.ndim - 1,))
+def _joined(
+    left: tuple[jax.Array, jax.Array], right: tuple[jax.Array, jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    """Joins two largest logits, and two sums of exponentials relative to them."""
+    # Not below the lowest finite number, for infinities have no difference.
+    largest = jnp.maximum(jnp.maximum(left[0], right[0]), _lowest(left[0]))
+    first, second = (total * jnp.exp(other - largest) for other, total in (left, right))
+    return largest, first + second
+
+
+def _lowest(logits: jax.Array) -> jax.Array:
+    return jnp.asarray(jnp.finfo(logits.dtype).min, logits.dtype)
 
 
 def normalized(logits: jax.Array, total: LogTotal) -> jax.Array:

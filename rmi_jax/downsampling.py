@@ -26,7 +26,8 @@ def downsample(
 
     Without ``where``, pooling windows (kernel = stride = factor) start ``factor // 2`` pixels
     outside the map; ``"avg"`` counts the padded zeros. With ``where``, only valid pixels inside
-    the map count, and a cell without any is 0.
+    the map count, and a cell without any is 0. (On a TPU, where ``"avg"`` is a matrix product, an
+    infinity or a NaN spreads along the last spatial axis.)
 
     Args:
       maps: floating-point maps ``[B, *S, C]`` with 1, 2 or 3 spatial axes.
@@ -111,7 +112,8 @@ def _avg(maps: jax.Array, factors: tuple[int, ...]) -> jax.Array:
 def _avg_jvp(factors, primals, tangents):
     # A sum over split axes: its transpose is a broadcast.
     (maps,), (tangent,) = primals, tangents
-    return _avg(maps, factors), _by_platform(_mean_of_windows, tangent, factors)
+    wide = tangent.astype(compute_dtype(maps.dtype))
+    return _avg(maps, factors), _by_platform(_mean_of_windows, wide, factors).astype(maps.dtype)
 
 
 def _by_platform(

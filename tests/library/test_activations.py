@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from compiling import quick_jit
 
-from rmi_jax.activations import log_total, normalized, sigmoid, softmax, softplus
+from rmi_jax.activations import LogTotal, _joined, log_total, normalized, sigmoid, softmax, softplus
 
 # The winner leads by up to 60: in float32 its probability is 1 from about 17 on.
 LEADS = np.array([0, 3, 20, 60], "float32")
@@ -36,14 +36,8 @@ def test_the_softplus_and_its_derivative():
     np.testing.assert_allclose(slopes, np.exp(-np.logaddexp(0, -exact)), rtol=1e-5)
 
 
-@pytest.fixture(params=["cpu", "tpu"])
-def of_platform(request, take_choices_of):
-    """What this platform would compute."""
-    return take_choices_of(request.param)
-
-
 @pytest.mark.parametrize("function", [softmax, softmax_of_total])
-def test_the_softmax_is_that_of_jax(function, of_platform, x64):
+def test_the_softmax_is_that_of_jax(function, x64):
     logits, cotangent = LOGITS.astype("float64"), DIRECTION.astype("float64")
 
     def pulled(function):
@@ -65,9 +59,34 @@ def test_the_softmax_keeps_its_derivative_where_it_is_near_1():
     np.testing.assert_allclose(found, expected, rtol=1e-3)
 
 
-def test_the_log_total_of_the_largest_logits(of_platform):
+def test_the_log_total_of_an_accelerator(take_choices_of, x64):
+    logits, cotangent = LOGITS.astype("float64"), jnp.asarray(DIRECTION[:, 0], "float64")
+
+    def pulled(logits):
+        total, pull = jax.vjp(log_total, logits)
+        return *total, *pull(LogTotal(cotangent, cotangent))
+
+    expected = quick_jit(pulled)(logits)
+    choices = take_choices_of("tpu")
+    found = quick_jit(lambda logits: pulled(logits))(logits)
+    assert choices, "nothing was computed in another way"
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-15)
+
+
+def test_logits_of_minus_infinity_join_to_nothing():
+    lost, one = jnp.asarray(-jnp.inf), jnp.asarray(1.0)
+    largest, total = _joined((lost, one), (lost, one))
+    assert jnp.isfinite(largest)
+    assert total == 0
+    np.testing.assert_array_equal(_joined((largest, total), (2 * one, one)), (2, 1))
+
+
+@pytest.mark.parametrize("platform", ["cpu", "tpu"])
+def test_the_log_total_of_the_largest_logits(platform, take_choices_of):
+    choices = take_choices_of(platform)
     logits = [[1e30, -1e30, 1e30], [-1e30, 0, -1e30], [-np.inf, -np.inf, 2]]
     largest, log_sum = log_total(jnp.asarray(logits))
-    assert of_platform, "nothing was chosen"
+    assert bool(choices) == (platform == "tpu")
     np.testing.assert_array_equal(largest, np.asarray([1e30, 0, 2], "float32"))
     np.testing.assert_allclose(log_sum, [np.log(2), 0, 0], rtol=1e-6)
