@@ -133,7 +133,9 @@ def examples(session):
     """The example scripts. Processes share compiled programs."""
     with tempfile.TemporaryDirectory() as programs:
         env = {**UNOPTIMIZED, "JAX_COMPILATION_CACHE_DIR": programs}
-        session.run("pytest", *ON_ALL_CORES, "-m", "examples and not slow", env=env)
+        session.run(
+            "pytest", *ON_ALL_CORES, "--durations=10", "-m", "examples and not slow", env=env
+        )
 
 
 @nox.session(python="3.11")
