@@ -43,7 +43,7 @@ def count(logits, labels, anchor):
     prior = Prior(jnp.float32(5e-4), anchor)
     total = log_total(logits)
     _, (slots, found) = fit.fit(SCALE, maps, total, prior, report=False, keep=False)
-    asked = jnp.any(found.offset != 0, axis=2)  # zeros after a first pass
+    asked = jnp.any(found.mean_residual != 0, axis=2)  # zeros after a first pass
     return slots.varies.sum(), asked.sum(), slots.visits, asked.any(axis=1).sum()
 
 
