@@ -104,16 +104,14 @@ def _windows(maps: jax.Array, axis: int, factor: int, fill: float) -> jax.Array:
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
 def _avg(maps: jax.Array, factors: tuple[int, ...]) -> jax.Array:
     # A windowed sum: compilers fuse what computes the maps into it.
-    wide = maps.astype(compute_dtype(maps.dtype))
-    return _by_platform(_windowed_mean, wide, factors).astype(maps.dtype)
+    return _by_platform(_windowed_mean, maps, factors)
 
 
 @_avg.defjvp
 def _avg_jvp(factors, primals, tangents):
     # A sum over split axes: its transpose is a broadcast.
     (maps,), (tangent,) = primals, tangents
-    wide = tangent.astype(compute_dtype(maps.dtype))
-    return _avg(maps, factors), _by_platform(_mean_of_windows, wide, factors).astype(maps.dtype)
+    return _avg(maps, factors), _by_platform(_mean_of_windows, tangent, factors)
 
 
 def _by_platform(
@@ -141,7 +139,8 @@ def _by_platform(
 
     # Traced for a TPU only where it is another.
     methods = {"tpu": with_product} if last > 1 else {}
-    return lax.platform_dependent(maps, **methods, default=as_it_is)
+    wide = maps.astype(compute_dtype(maps.dtype))
+    return lax.platform_dependent(wide, **methods, default=as_it_is).astype(maps.dtype)
 
 
 def _windowed_mean(maps: jax.Array, factors: tuple[int, ...]) -> jax.Array:
