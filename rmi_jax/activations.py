@@ -1,12 +1,13 @@
 """Logits to probabilities, with derivatives that keep their precision when saturated."""
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rmi_jax.labels import one_hot
+from rmi_jax.labels import UNROLLED, one_hot
 
 
 @jax.custom_jvp
@@ -87,8 +88,27 @@ def _lowest(logits: jax.Array) -> jax.Array:
 
 def normalized(logits: jax.Array, total: LogTotal) -> jax.Array:
     """Softmax probabilities of ``[..., K]`` logits, from the `log_total` of all of them."""
-    largest, log_sum = (t[..., None] for t in total)
-    return jnp.exp(logits - largest - log_sum)
+    largest = lax.stop_gradient(total.largest[..., None])
+    return jnp.exp(logits - largest + _spread(-total.log_sum, logits.shape[-1]))
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _spread(values: jax.Array, classes: int) -> jax.Array:
+    """The same values for every class, ``[..., classes]``."""
+    return jnp.broadcast_to(values[..., None], (*values.shape, classes))
+
+
+@_spread.defjvp
+def _spread_jvp(classes, primals, tangents):
+    (values,), (tangent,) = primals, tangents
+
+    def stack(tangent):
+        return jnp.stack([tangent] * classes, axis=-1)
+
+    # The transpose is a sum over the classes: of a stack, an addition each (`UNROLLED`).
+    methods = {"tpu": stack} if 1 < classes <= UNROLLED else {}
+    default = partial(_spread, classes=classes)
+    return _spread(values, classes), lax.platform_dependent(tangent, **methods, default=default)
 
 
 @jax.custom_jvp

@@ -36,8 +36,12 @@ def test_the_softplus_and_its_derivative():
     np.testing.assert_allclose(slopes, np.exp(-np.logaddexp(0, -exact)), rtol=1e-5)
 
 
-@pytest.mark.parametrize("function", [softmax, softmax_of_total])
-def test_the_softmax_is_that_of_jax(function, x64):
+@pytest.mark.parametrize(
+    ("function", "platform"),
+    [(softmax, "cpu"), (softmax_of_total, "cpu"), (softmax_of_total, "tpu")],
+)
+def test_the_softmax_is_that_of_jax(function, platform, take_choices_of, x64):
+    take_choices_of(platform)
     logits, cotangent = LOGITS.astype("float64"), DIRECTION.astype("float64")
 
     def pulled(function):
