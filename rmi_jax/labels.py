@@ -76,8 +76,10 @@ def class_sums(values: jax.Array, labels: jax.Array, classes: int) -> jax.Array:
         return jnp.stack(sums, axis=-1)
 
     # A scatter suits a CPU. The many threads of an accelerator would wait for each other at the
-    # few sums that they add to.
-    methods = {"tpu": class_by_class} if classes <= UNROLLED else {}
+    # few sums that they add to. There, sums of floats stay in one expression, for XLA computes them
+    # beside the gradient of the logits.
+    counts = jnp.issubdtype(values.dtype, jnp.integer) and classes <= UNROLLED
+    methods = {"tpu": class_by_class} if counts else {}
     return lax.platform_dependent(values, labels, cpu=scatter, **methods, default=compare)
 
 

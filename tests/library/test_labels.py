@@ -41,10 +41,11 @@ def test_one_hot_labels_of_8_bits_and_more_classes_than_those_hold():
     np.testing.assert_array_equal(np.argwhere(found), [[1, 1], [2, 127]])
 
 
+@pytest.mark.parametrize("dtype", ["float32", "int32"])
 @pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
-def test_sums_by_label_leave_out_what_is_no_class(platform, take_choices_of):
+def test_sums_by_label_leave_out_what_is_no_class(platform, dtype, take_choices_of):
     take_choices_of(platform)
-    values = np.array([[1, 2, 4, 8], [16, 32, 64, 128]], "float32")
+    values = np.array([[1, 2, 4, 8], [16, 32, 64, 128]], dtype)
     found = quick_jit(partial(class_sums, classes=3))(values, LABELS)
     np.testing.assert_array_equal(found, [[1, 8, 2], [0, 0, 48]])
 
