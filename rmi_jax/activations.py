@@ -1,13 +1,14 @@
 """Logits to probabilities, with derivatives that keep their precision when saturated."""
 
-from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rmi_jax.labels import UNROLLED, one_hot
+from rmi_jax.labels import one_hot
+
+_MOST_ADDITIONS = 64  # more are several passes over the maps
 
 
 @jax.custom_jvp
@@ -88,27 +89,31 @@ def _lowest(logits: jax.Array) -> jax.Array:
 
 def normalized(logits: jax.Array, total: LogTotal) -> jax.Array:
     """Softmax probabilities of ``[..., K]`` logits, from the `log_total` of all of them."""
-    largest = lax.stop_gradient(total.largest[..., None])
-    return jnp.exp(logits - largest + _spread(-total.log_sum, logits.shape[-1]))
+    largest = lax.stop_gradient(total.largest)
+    return jnp.exp(_less(logits - largest[..., None], total.log_sum))
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(1,))
-def _spread(values: jax.Array, classes: int) -> jax.Array:
-    """The same values for every class, ``[..., classes]``."""
-    return jnp.broadcast_to(values[..., None], (*values.shape, classes))
+@jax.custom_jvp
+def _less(logits: jax.Array, amount: jax.Array) -> jax.Array:
+    """``amount`` less for all classes."""
+    return logits - amount[..., None]
 
 
-@_spread.defjvp
-def _spread_jvp(classes, primals, tangents):
-    (values,), (tangent,) = primals, tangents
+@_less.defjvp
+def _less_jvp(primals, tangents):
+    logits, less = tangents
+    classes = logits.shape[-1]
 
-    def stack(tangent):
-        return jnp.stack([tangent] * classes, axis=-1)
+    def broadcast(less):
+        return jnp.broadcast_to(less[..., None], logits.shape)
 
-    # The transpose is a sum over the classes: of a stack, an addition each (`UNROLLED`).
-    methods = {"tpu": stack} if 1 < classes <= UNROLLED else {}
-    default = partial(_spread, classes=classes)
-    return _spread(values, classes), lax.platform_dependent(tangent, **methods, default=default)
+    def stack(less):
+        return jnp.stack([less] * classes, axis=-1)
+
+    # The transpose is a sum over the classes, which a TPU keeps one after the other. Reductions of
+    # XLA are slow there; the transpose of a stack is an addition a class.
+    methods = {"tpu": stack} if 1 < classes <= _MOST_ADDITIONS else {}
+    return _less(*primals), logits + lax.platform_dependent(-less, **methods, default=broadcast)
 
 
 @jax.custom_jvp

@@ -10,10 +10,6 @@ from jax import lax
 from rmi_jax import checks, concrete
 from rmi_jax.dtypes import Array, is_integer
 
-# A TPU keeps the classes of logits one after the other, and XLA's reductions over that axis, or
-# beside it, are slow. Up to as many classes as this they are written out, class by class.
-UNROLLED = 64
-
 
 def check_labels(
     name: str, value, expected: Sequence[int], meaning: str, *, for_probabilities: str
@@ -64,23 +60,15 @@ def class_sums(values: jax.Array, labels: jax.Array, classes: int) -> jax.Array:
             values, labels
         )
 
-    def masked_sum(values, is_label):
-        axes = tuple(range(1, labels.ndim))
-        return jnp.sum(jnp.where(is_label, values, 0), axis=axes, dtype=values.dtype)
-
     def compare(values, labels):
-        return masked_sum(values[..., None], one_hot(labels, classes))
-
-    def class_by_class(values, labels):
-        sums = [masked_sum(values, is_class(labels, jnp.int32(c))) for c in range(classes)]
-        return jnp.stack(sums, axis=-1)
+        is_label = one_hot(labels, classes)
+        axes = tuple(range(1, labels.ndim))
+        masked = jnp.where(is_label, values[..., None], 0)
+        return jnp.sum(masked, axis=axes, dtype=values.dtype)
 
     # A scatter suits a CPU. The many threads of an accelerator would wait for each other at the
-    # few sums that they add to. There, sums of floats stay in one expression, for XLA computes them
-    # beside the gradient of the logits.
-    counts = jnp.issubdtype(values.dtype, jnp.integer) and classes <= UNROLLED
-    methods = {"tpu": class_by_class} if counts else {}
-    return lax.platform_dependent(values, labels, cpu=scatter, **methods, default=compare)
+    # few sums that they add to.
+    return lax.platform_dependent(values, labels, cpu=scatter, default=compare)
 
 
 def _is_whole(value: Array) -> bool:

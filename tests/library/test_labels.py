@@ -41,19 +41,9 @@ def test_one_hot_labels_of_8_bits_and_more_classes_than_those_hold():
     np.testing.assert_array_equal(np.argwhere(found), [[1, 1], [2, 127]])
 
 
-@pytest.mark.parametrize("dtype", ["float32", "int32"])
-@pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
-def test_sums_by_label_leave_out_what_is_no_class(platform, dtype, take_choices_of):
+@pytest.mark.parametrize("platform", ["cpu", "cuda"])
+def test_sums_by_label_leave_out_what_is_no_class(platform, take_choices_of):
     take_choices_of(platform)
-    values = np.array([[1, 2, 4, 8], [16, 32, 64, 128]], dtype)
+    values = np.array([[1, 2, 4, 8], [16, 32, 64, 128]], "float32")
     found = quick_jit(partial(class_sums, classes=3))(values, LABELS)
     np.testing.assert_array_equal(found, [[1, 8, 2], [0, 0, 48]])
-
-
-def test_sums_of_many_classes_on_a_tpu(take_choices_of):
-    labels = np.arange(2 * 90).reshape(2, 90) % 80
-    expected = quick_jit(partial(class_sums, classes=80))(labels, labels)
-    choices = take_choices_of("tpu")
-    found = quick_jit(lambda *args: class_sums(*args, classes=80))(labels, labels)
-    assert choices, "nothing was computed in another way"
-    np.testing.assert_array_equal(found, expected)
