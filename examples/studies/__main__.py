@@ -25,6 +25,7 @@ def main(
     results: Path = RESULTS,
     table: bool = False,
     part: report.Part = "test",
+    against: str | None = None,
     plot: Path | None = None,
 ) -> None:
     """Trains a U-Net with every loss, task and seed that the records lack.
@@ -41,10 +42,11 @@ def main(
         foreground: keep vessels or lakes only up to this share of the pixels (drive and water).
         root: folder with the folders `isbi`, `drive` and `camvid`.
         results: folder of the records, one file a task.
-        table: train nothing, print what the records of these tasks say.
+        table: train nothing, print what the records of these tasks, losses and rates say.
         part: whose scores the tables show; settings are compared on the validation part.
-        plot: train nothing, draw the validation curves of these tasks and losses, at these steps,
-            widths, crops and foreground, to this file.
+        against: the loss to compare with in the tables, in place of the best baseline.
+        plot: train nothing, draw the validation curves of these tasks, losses and rates, at these
+            steps, widths, crops and foreground, to this file.
     """
     names = contestants.named(losses)
 
@@ -58,16 +60,16 @@ def main(
         )
 
     if table or plot:
-        runs = records.read(results)
+        runs = [
+            run
+            for run in records.read(results)
+            if run["settings"]["loss"] in names and run["settings"]["rate"] in rates
+        ]
         if table:
-            report.print_tables(runs, tasks, part)
+            report.print_tables(runs, tasks, part, against)
         if plot:
             wanted = {trainer.setup(base(name)) for name in tasks}
-            shown = [
-                run
-                for run in runs
-                if trainer.setup(s := trainer.settings_of(run)) in wanted and s.loss in names
-            ]
+            shown = [run for run in runs if trainer.setup(trainer.settings_of(run)) in wanted]
             if not shown:
                 raise SystemExit("no such runs: see --tasks, --losses, --steps and --foreground")
             report.plot(shown, tasks, plot)

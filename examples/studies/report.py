@@ -134,18 +134,25 @@ def difference_text(difference: Difference) -> str:
     return text
 
 
-def table(runs: Sequence[Run], wanted: Settings, part: Part = "test") -> str:
-    """One row a loss: its scores, differences to the best baseline, steps to reach it."""
+def table(
+    runs: Sequence[Run], wanted: Settings, part: Part = "test", against: str | None = None
+) -> str:
+    """One row a loss: its scores, differences to the best baseline, steps to reach it.
+
+    ``against``: the loss to compare with in place of the best baseline.
+    """
     chosen = chosen_runs(runs, wanted)
+    if against is not None and against not in chosen:
+        raise SystemExit(f"no run of {against} with {described(wanted)}; there are {[*chosen]}")
     columns = [s for s in SCORES if any(scored(group, s.name, part) for group in chosen.values())]
-    best = {score: best_baseline(chosen, score, part) for score in columns}
+    rivals = {score: against or best_baseline(chosen, score, part) for score in columns}
     head = ["loss", "rate", "seeds"]
-    for score, rival in best.items():
+    for score, rival in rivals.items():
         head += [score.title, f"over {TITLES[rival] if rival else '-'}"]
     rows = [[*head, "steps to its mIoU"]]
     for name, group in chosen.items():
         row = [TITLES[name], f"{group[0]['settings']['rate']:g}", str(len(group))]
-        for score, rival in best.items():
+        for score, rival in rivals.items():
             ours = scored(group, score.name, part)
             row.append(mean_and_error(ours) if ours else "-")
             if rival is None or rival == name:
@@ -153,7 +160,7 @@ def table(runs: Sequence[Run], wanted: Settings, part: Part = "test") -> str:
             else:
                 theirs = scored(chosen[rival], score.name, part)
                 row.append(difference_text(paired(ours, theirs)))
-        row.append(steps_text(group, chosen.get(best[SCORES[0]] or "", ())))
+        row.append(steps_text(group, chosen.get(rivals[SCORES[0]] or "", ())))
         rows.append(row)
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     lines.insert(1, "|" + "---|" * len(rows[0]))
@@ -174,11 +181,13 @@ def steps_text(runs: Sequence[Run], baseline: Sequence[Run]) -> str:
     return f"{np.mean(reached):.0f} ({len(reached)}/{len(steps)})"
 
 
-def print_tables(runs: Sequence[Run], tasks: Sequence[str], part: Part = "test") -> None:
+def print_tables(
+    runs: Sequence[Run], tasks: Sequence[str], part: Part = "test", against: str | None = None
+) -> None:
     for wanted in setups(runs, tasks):
         print(f"\n{described(wanted)}. Scores of the {part} part; learning rates were chosen")
         print("on the validation part with seed 0.\n")
-        print(table(runs, wanted, part))
+        print(table(runs, wanted, part, against))
 
 
 def plot(runs: Sequence[Run], tasks: Sequence[str], file: Path) -> None:

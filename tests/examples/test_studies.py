@@ -292,6 +292,11 @@ def test_table_compares_with_the_best_baseline(study):
     (rmi,) = [row for row in rows if row.startswith("| softmax RMI |")]
     assert "| 73.25 ± 0.25 | +1.25 ± 0.75 (p 0.34) |" in rmi
     assert rmi.endswith("| 94 (2/2) |")  # 90 and 97.5
+    rows = report.table(runs, *report.setups(runs, ["isbi"]), against="rmi").splitlines()
+    assert "over softmax RMI" in rows[0]
+    assert "| 72.00 ± 1.00 | -1.25 ± 0.75 (p 0.34) |" in rows[3]
+    with pytest.raises(SystemExit, match=r"no run of bce .*'ce-dice', 'rmi'"):
+        report.table(runs, *report.setups(runs, ["isbi"]), against="bce")
 
 
 def test_a_plan_leaves_whole_columns_and_repeats_nothing(study):
@@ -329,6 +334,9 @@ def test_the_studies_run_and_resume(tmp_path):
     assert len(again) == 7  # the torn line, and the one run that was missing
     assert json.loads(again[6])["test"] == json.loads(lines[5])["test"]
     assert "| softmax RMI |" in run("--table", "--plot", str(plot), "--steps", "2")
+    table = run("--table", "--rates", "1e-2", "--against", "ce")
+    assert "| CE | 0.01 | 1 |" in table
+    assert "over CE" in table
     with Image.open(plot) as image:
         assert image.width > 400
 
