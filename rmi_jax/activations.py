@@ -88,7 +88,10 @@ def _lowest(logits: jax.Array) -> jax.Array:
 
 
 def normalized(logits: jax.Array, total: LogTotal) -> jax.Array:
-    """Softmax probabilities of ``[..., K]`` logits, from the `log_total` of all of them."""
+    """Softmax probabilities of ``[..., K]`` logits, from the `log_total` of all of them.
+
+    ``total.largest`` is a constant, as it is there.
+    """
     largest = lax.stop_gradient(total.largest)
     return jnp.exp(_less(logits - largest[..., None], total.log_sum))
 
@@ -101,19 +104,20 @@ def _less(logits: jax.Array, amount: jax.Array) -> jax.Array:
 
 @_less.defjvp
 def _less_jvp(primals, tangents):
-    logits, less = tangents
-    classes = logits.shape[-1]
+    of_logits, of_amount = tangents
+    classes = of_logits.shape[-1]
 
-    def broadcast(less):
-        return jnp.broadcast_to(less[..., None], logits.shape)
+    def broadcast(tangent):
+        return jnp.broadcast_to(tangent[..., None], of_logits.shape)
 
-    def stack(less):
-        return jnp.stack([less] * classes, axis=-1)
+    def stack(tangent):
+        return jnp.stack([tangent] * classes, axis=-1)
 
-    # The transpose is a sum over the classes, which a TPU keeps one after the other. Reductions of
-    # XLA are slow there; the transpose of a stack is an addition a class.
+    # The transpose is a sum over the classes. On a TPU every class is a map of its own, and XLA's
+    # reduction over maps is slower than what a stack has for its transpose, an addition a class.
     methods = {"tpu": stack} if 1 < classes <= _MOST_ADDITIONS else {}
-    return _less(*primals), logits + lax.platform_dependent(-less, **methods, default=broadcast)
+    repeated = lax.platform_dependent(-of_amount, **methods, default=broadcast)
+    return _less(*primals), of_logits + repeated
 
 
 @jax.custom_jvp

@@ -60,18 +60,21 @@ def main(
         )
 
     if table or plot:
+        names += () if against is None else contestants.named((against,))
         runs = [
             run
             for run in records.read(results)
-            if run["settings"]["loss"] in names and run["settings"]["rate"] in rates
+            if (s := trainer.settings_of(run)).loss in names and s.rate in rates and s.task in tasks
         ]
+        if not runs:
+            raise SystemExit("no such runs: see --tasks, --losses and --rates")
         if table:
             report.print_tables(runs, tasks, part, against)
         if plot:
             wanted = {trainer.setup(base(name)) for name in tasks}
             shown = [run for run in runs if trainer.setup(trainer.settings_of(run)) in wanted]
             if not shown:
-                raise SystemExit("no such runs: see --tasks, --losses, --steps and --foreground")
+                raise SystemExit("no such runs: see --steps, --widths, --crop and --foreground")
             report.plot(shown, tasks, plot)
         return
     made_with = records.circumstances()  # now: the code is what was imported

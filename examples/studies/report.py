@@ -142,8 +142,6 @@ def table(
     ``against``: the loss to compare with in place of the best baseline.
     """
     chosen = chosen_runs(runs, wanted)
-    if against is not None and against not in chosen:
-        raise SystemExit(f"no run of {against} with {described(wanted)}; there are {[*chosen]}")
     columns = [s for s in SCORES if any(scored(group, s.name, part) for group in chosen.values())]
     rivals = {score: against or best_baseline(chosen, score, part) for score in columns}
     head = ["loss", "rate", "seeds"]
@@ -155,7 +153,7 @@ def table(
         for score, rival in rivals.items():
             ours = scored(group, score.name, part)
             row.append(mean_and_error(ours) if ours else "-")
-            if rival is None or rival == name:
+            if rival == name or rival not in chosen:
                 row.append("-")
             else:
                 theirs = scored(chosen[rival], score.name, part)

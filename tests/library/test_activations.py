@@ -41,7 +41,7 @@ def test_the_softplus_and_its_derivative():
     [(softmax, "cpu"), (softmax_of_total, "cpu"), (softmax_of_total, "tpu")],
 )
 def test_the_softmax_is_that_of_jax(function, platform, take_choices_of, x64):
-    take_choices_of(platform)
+    choices = take_choices_of(platform)
     logits, cotangent = LOGITS.astype("float64"), DIRECTION.astype("float64")
 
     def pulled(function):
@@ -51,6 +51,8 @@ def test_the_softmax_is_that_of_jax(function, platform, take_choices_of, x64):
     expected = jax.jit(partial(pulled, jax.nn.softmax))()
     for found, exact in zip(quick_jit(partial(pulled, function))(), expected, strict=True):
         np.testing.assert_allclose(found, exact, rtol=1e-9, atol=1e-14)
+    # The sum of the exponentials, and that over the classes in the derivative.
+    assert len(choices) == (2 if platform == "tpu" else 0)
 
 
 def test_the_softmax_keeps_its_derivative_where_it_is_near_1():
