@@ -60,7 +60,10 @@ def main(
         )
 
     if table or plot:
-        names += () if against is None else contestants.named((against,))
+        if against in contestants.GROUPS:
+            raise SystemExit(f"--against takes one loss, not the group {against}")
+        if against is not None:
+            names = contestants.named((*names, against))
         runs = [
             run
             for run in records.read(results)

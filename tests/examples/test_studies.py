@@ -316,6 +316,8 @@ def test_tables_keep_to_the_losses_and_rates_asked_for(study, tmp_path, capsys):
     assert len(table("rmi", against="ce")) == 2
     with pytest.raises(SystemExit, match="unknown losses"):
         table("rmi", against="cross entropy")
+    with pytest.raises(SystemExit, match="one loss, not the group core"):
+        table("rmi", against="core")
     with pytest.raises(SystemExit, match="no such runs: see --tasks, --losses and --rates"):
         table("cwmi")
 
