@@ -7,8 +7,9 @@ steerable pyramid (Portilla and Simoncelli, 2000), and at each of its levels
     log det(Y Y' - Y P' (P P' + alpha I)^-1 P Y')
 
 counts, Y and P being the centred values of the 4 oriented subbands, complex, one column a place.
-Written from these formulas. One thing differs: alpha is added to the conditional scatter too, as
-in RMI, since this is float32; then the determinant is what remains of one Cholesky factor.
+Written from these formulas, for every class of a softmax, where the paper has one foreground. As in
+RMI, alpha is added to the conditional scatter too, since this is float32; then the determinant is
+what remains of one Cholesky factor.
 """
 
 import math
@@ -62,7 +63,8 @@ def subbands(maps: jax.Array) -> list[jax.Array]:
         filtered = spectrum[:, None] * masks.astype(np.float32)
         bands.append(jnp.fft.ifft2(jnp.fft.ifftshift(filtered, axes=(-2, -1))))
         middle = slice(side // 4, 3 * side // 4)
-        spectrum = (spectrum * low_pass(radius, np.pi / 2))[:, middle, middle] / 4
+        # Not divided by 4: as in their pyramid, amplitudes grow from level to level.
+        spectrum = (spectrum * low_pass(radius, np.pi / 2))[:, middle, middle]
         side //= 2
     return bands
 

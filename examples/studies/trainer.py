@@ -1,8 +1,9 @@
 """One run: a U-Net, a loss, a task. What differs between contestants is the loss alone."""
 
 import functools
+import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -17,6 +18,8 @@ from segmentation.models.unet import UNet
 from studies import losses, scores
 from studies.batches import batches
 from studies.data import Maps, Task
+
+BATCHES_SEEN = 100  # of the first, for the frequencies of classes where crops seek the rare ones
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,25 @@ def class_weights(maps: Maps, classes: int) -> np.ndarray:
     totals = counts.sum(axis=1, keepdims=True) * (counts > 0)
     frequencies = counts.sum(axis=0) / np.maximum(totals.sum(axis=0), 1)
     return (np.median(frequencies) / np.maximum(frequencies, 1e-6)).astype(np.float32)
+
+
+def maps_seen(settings: Settings, task: Task) -> Maps:
+    """What frequencies are taken of: the pictures, or crops where those seek rare classes."""
+    if not task.seek_classes:
+        return task.train
+    stream = itertools.islice(stream_of(settings, task), BATCHES_SEEN)
+    return Maps(*map(np.concatenate, zip(*stream, strict=True)))
+
+
+def stream_of(settings: Settings, task: Task) -> Iterator[Maps]:
+    return batches(
+        task.train,
+        seed=settings.seed,
+        batch=settings.batch,
+        crop=settings.crop,
+        seek_classes=task.seek_classes,
+        upright=task.upright,
+    )
 
 
 @functools.lru_cache(maxsize=32)  # every contestant of a task
@@ -127,15 +149,8 @@ def train(
     step_of = compiled(s.loss, s.widths, channels, classes)
     rate_at = optax.warmup_cosine_decay_schedule(0, s.rate, max(s.steps // 20, 1), s.steps)
     rates = np.asarray(jax.vmap(rate_at)(jnp.arange(s.steps) + 1))
-    weights = class_weights(task.train, classes)
-    stream = batches(
-        task.train,
-        seed=s.seed,
-        batch=s.batch,
-        crop=s.crop,
-        seek_classes=task.seek_classes,
-        upright=task.upright,
-    )
+    weights = class_weights(maps_seen(s, task), classes)
+    stream = stream_of(s, task)
     at = np.unique(np.linspace(0, s.steps, s.evaluations + 1).astype(int))[1:]
     curve, recent, durations = [], [], []
     title = f"{s.task} {s.loss} {s.rate:g} {s.seed}"

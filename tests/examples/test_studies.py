@@ -99,22 +99,40 @@ def test_median_frequencies_count_the_pictures_that_show_the_class(study):
     )
 
 
+def test_frequencies_are_of_the_crops_where_those_seek_rare_classes(study):
+    data, trainer = study("data"), study("trainer")
+    labels = np.zeros((2, 64, 64), np.uint8)
+    labels[0, 8, 8] = 1
+    maps = data.Maps(np.zeros((2, 64, 64, 1), np.float32), labels)
+    settings = trainer.Settings("water", "ce-weighted", 10, crop=16)
+    task = data.Task("water", ("land", "lake"), maps, maps, maps)
+    assert trainer.maps_seen(settings, task) is maps
+    seeking = data.Task("water", ("land", "lake"), maps, maps, maps, seek_classes=True)
+    seen = trainer.maps_seen(settings, seeking)
+    assert seen.labels.shape == (4 * trainer.BATCHES_SEEN, 16, 16)
+    lakes = (seen.labels == 1).any(axis=(1, 2)).mean()
+    assert 0.5 < lakes < 0.6  # every other crop seeks it, few others happen upon it
+
+
 def test_pyramid_keeps_the_energy_and_the_moves_of_a_pattern(study):
     cwmi = study("cwmi")
     side, rows = 64, np.arange(64)[:, None]
-    for period, level in ((4, 0), (8, 1), (16, 2)):
+    for period, best in ((4, 0), (8, 1), (16, 2)):
         maps = np.stack(
             [np.cos(2 * np.pi * (rows - move) / period) + 0 * rows.T for move in (0, 1)]
         )
         bands = cwmi.subbands(jnp.asarray(maps, jnp.float32))
-        energies = [float(jnp.sum(jnp.abs(b[0]) ** 2)) / b[0, 0].size for b in bands]
-        assert np.argmax(energies) == level
+        energies = [
+            float(jnp.sum(jnp.abs(b[0]) ** 2)) / b[0, 0].size / 16**level
+            for level, b in enumerate(bands)
+        ]
+        np.testing.assert_allclose(energies, np.eye(4)[best], atol=1e-5)
         # Waves along the rows: the third of four orientations sees them best.
-        strengths = jnp.sum(jnp.abs(bands[level][0]) ** 2, axis=(1, 2))
+        strengths = jnp.sum(jnp.abs(bands[best][0]) ** 2, axis=(1, 2))
         assert int(jnp.argmax(strengths)) == 2
         # A complex subband turns its phase and keeps its size when the pattern moves.
-        np.testing.assert_allclose(jnp.abs(bands[level][0]), jnp.abs(bands[level][1]), atol=1e-4)
-        turned = bands[level][1, 2] / bands[level][0, 2]
+        np.testing.assert_allclose(jnp.abs(bands[best][0]), jnp.abs(bands[best][1]), atol=1e-4)
+        turned = bands[best][1, 2] / bands[best][0, 2]
         np.testing.assert_allclose(turned, np.exp(-2j * np.pi / period), atol=1e-3)
     radius, angle = cwmi.polar(side)
     low, high = cwmi.low_pass(radius, np.pi / 2), cwmi.high_pass(radius, np.pi / 2)
