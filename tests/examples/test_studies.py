@@ -102,7 +102,7 @@ def test_median_frequencies_count_the_pictures_that_show_the_class(study):
 def test_frequencies_are_of_the_crops_where_those_seek_rare_classes(study):
     data, trainer = study("data"), study("trainer")
     labels = np.zeros((2, 64, 64), np.uint8)
-    labels[0, 8, 8] = 1
+    labels[0, 8:10, 8:10] = 1
     maps = data.Maps(np.zeros((2, 64, 64, 1), np.float32), labels)
     settings = trainer.Settings("water", "ce-weighted", 10, crop=16)
     task = data.Task("water", ("land", "lake"), maps, maps, maps)
