@@ -166,7 +166,10 @@ def constraints(session, packages=None):
     """The floors of pyproject.toml as options of pip; of an extra where it asks for more."""
     extras = PROJECT["optional-dependencies"]
     floors = {}
-    for requirements in (PROJECT["dependencies"], *map(extras.get, ("examples", "brain", "test"))):
+    for requirements in (
+        PROJECT["dependencies"],
+        *map(extras.get, ("examples", "brain", "study", "test")),
+    ):
         floors.update(r.split(">=") for r in requirements if not r.startswith("rmi-jax"))
     file = Path(session.create_tmp()) / "floors.txt"
     file.write_text("".join(f"{name}=={floors[name]}\n" for name in packages or floors))

@@ -38,14 +38,17 @@ def _jax(loss_fn, case: Case, logits: np.ndarray, labels: np.ndarray, limit: flo
 
 
 # Written out, so that figures stay comparable whatever the library's defaults become.
-OPTIONS = {"activation": "sigmoid", "anchor": 0.0}
+OPTIONS = {
+    "activation": "sigmoid", "anchor": 0.0, "jitter": 5e-4, "region_size": 3, "bce_weight": 0.5,
+    "downsampling": "avg", "ignored": "exclude", "zero_floor": True,
+}  # fmt: skip
 
 
 def streaming(case, logits, labels, limit, **options):
     import rmi_jax
 
     def loss_fn(logits, labels):
-        return rmi_jax.rmi_loss(logits, labels, factor=case.factor, **OPTIONS, **options)
+        return rmi_jax.rmi_loss(logits, labels, factor=case.factor, **(OPTIONS | options))
 
     return _jax(loss_fn, case, logits, labels, limit)
 

@@ -7,20 +7,16 @@ author = "The rmi_jax authors"
 copyright = author
 
 extensions = [
-    "myst_nb",
+    "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx.ext.doctest",
     "sphinx.ext.mathjax",
     "sphinx_copybutton",
 ]
-exclude_patterns = ["_build", "jupyter_execute"]
+exclude_patterns = ["_build"]
 
-# Pages with code cells are run on every build; a cell that fails, fails the build.
-nb_execution_mode = "force"
-nb_execution_raise_on_error = True
-nb_execution_timeout = 300
-nb_merge_streams = True
+# Blocks of code are run by tests/project/test_docs.py.
 myst_enable_extensions = ["amsmath", "colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 
@@ -30,11 +26,6 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the signature says them, and the docstring the shapes
 python_use_unqualified_type_names = True
 default_role = "code"
-
-doctest_global_setup = """
-import jax, jax.numpy as jnp, numpy as np, optax, rmi_jax
-from rmi_jax import *
-"""
 
 html_theme = "sphinx_book_theme"
 html_title = "rmi_jax"

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rmi_jax import class_maps, concrete, ranges, undefined
+from rmi_jax import checks, class_maps, concrete, ranges, undefined
 from rmi_jax.dtypes import Array
 
 
@@ -40,6 +40,7 @@ def boundary_counts(
       TypeError: as `confusion_matrix`, and for a tolerance that is not a static real number.
       ValueError: as `confusion_matrix`, and for a tolerance below 1 or not finite.
     """
+    num_classes = checks.positive_int("num_classes", num_classes)
     predictions, labels, valid = class_maps.pair(predictions, labels, num_classes, where)
     tolerance = ranges.static_scalar("tolerance", tolerance, least=1)
     known = ~_near(~valid, tolerance)

@@ -16,10 +16,19 @@ from rmi_jax.halo import OUTSIDE
 _MIN_PROB = 1e-6
 
 
+def zeroed(maps: jax.Array, pixel_weights: jax.Array | None) -> jax.Array:
+    """Maps ``[B, *S, K]`` that are 0 where pixels are ignored, whatever they hold there.
+
+    Of what `activation` and logarithm make of a NaN or an infinity, a product with the weight 0
+    would be NaN; in the gradient, too, if it were masked only afterwards.
+    """
+    return maps if pixel_weights is None else jnp.where((pixel_weights > 0)[..., None], maps, 0)
+
+
 def cell_probs(probs: jax.Array, pixel_weights: jax.Array | None, scale: Scale) -> jax.Array:
     """Probabilities of the cells, ``[B, *cells, C]``, from ``[B, *S, C]``."""
     if scale.ignored == "zero":
-        probs = _MIN_PROB + (probs if pixel_weights is None else _zeroed(probs, pixel_weights))
+        probs = _MIN_PROB + zeroed(probs, pixel_weights)
         if scale.halo is not None:  # what is outside the image is zero, as padding is
             probs = jnp.where((pixel_weights == OUTSIDE)[..., None], 0, probs)
         return resample(probs, scale.factors, scale.downsampling)
@@ -30,8 +39,7 @@ def cell_targets(targets: jax.Array, pixel_weights: jax.Array | None, scale: Sca
     """Targets of the cells, ``[B, *cells, C]``, from ``[B, *S, C]``."""
     method = "nearest" if scale.downsampling == "interpolate" else scale.downsampling
     if scale.ignored == "zero":
-        targets = targets if pixel_weights is None else _zeroed(targets, pixel_weights)
-        return resample(targets, scale.factors, method)
+        return resample(zeroed(targets, pixel_weights), scale.factors, method)
     return resample(targets, scale.factors, method, _valid(targets, pixel_weights, scale))
 
 
@@ -70,10 +78,6 @@ def shift_grid(maps: jax.Array, offset: jax.Array | None, regions: Regions) -> j
     lead, tail = [(0, 0)], [(0, 0)] * (maps.ndim - 1 - ndim)
     reach = jnp.pad(maps, [*lead, *((0, k - 1) for k in regions.stride), *tail])
     return lax.dynamic_slice(reach, [0, *offset, *(0 for _ in tail)], maps.shape)
-
-
-def _zeroed(maps: jax.Array, pixel_weights: jax.Array) -> jax.Array:
-    return jnp.where((pixel_weights > 0)[..., None], maps, 0)
 
 
 def _valid(maps: jax.Array, pixel_weights: jax.Array | None, scale: Scale) -> jax.Array | None:

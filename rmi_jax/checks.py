@@ -6,6 +6,7 @@ always known, and checked here; what it holds is not always known, and checked i
 
 import operator
 from collections.abc import Sequence
+from typing import Any, TypeGuard
 
 import jax
 import jax.numpy as jnp
@@ -36,15 +37,20 @@ def boolean(name: str, value) -> None:
 
 def per_axis(name: str, value, ndim: int) -> tuple[int, ...]:
     """Expands an int to one per spatial axis; raises unless all are static and positive."""
-    # An array without axes is one int.
-    is_array = isinstance(value, np.ndarray) and value.ndim > 0
-    if is_array or (isinstance(value, Sequence) and not isinstance(value, str)):
+    if is_sequence(value):
         if len(value) != ndim:
             raise ValueError(
                 f"{name} must be an int or one int per spatial axis ({ndim} of them), got {value!r}"
             )
         return tuple(positive_int(name, entry) for entry in value)
     return (positive_int(name, value),) * ndim
+
+
+def is_sequence(value) -> TypeGuard[Sequence[Any]]:
+    """Whether ``value`` holds entries: an array without axes is one number."""
+    if isinstance(value, np.ndarray):
+        return value.ndim > 0
+    return isinstance(value, Sequence) and not isinstance(value, str)
 
 
 def positive_int(name: str, value) -> int:
@@ -74,28 +80,28 @@ def class_axis(name: str, value, ndim: int) -> int:
         raise TypeError(f"{name} must be a static int, got {described(value)}")
     if not -ndim <= value < ndim or value % ndim == 0:
         raise ValueError(
-            f"{name} must index an axis after the batch axis of the {ndim}-D logits, got {value}"
+            f"{name} must index an axis after the batch axis of {ndim}-D maps, got {value}"
         )
     return int(value) % ndim
 
 
 def cells_left(spatial: Sequence[int], factors: Sequence[int], method: str) -> None:
     """Raises ValueError if downsampling would leave an axis without cells."""
-    pooled = method in ("avg", "max")
-    for n, f in zip(spatial, factors, strict=True):
-        if n + 2 * (f // 2) < f if pooled else n < f:
-            raise ValueError(
-                f"factor {tuple(factors)} leaves no cell of a map of {tuple(spatial)}; "
-                "use a smaller factor or a larger map"
-            )
+    if method in ("avg", "max"):
+        return  # padding leaves at least one
+    if any(n < f for n, f in zip(spatial, factors, strict=True)):
+        raise ValueError(
+            f"factor {tuple(factors)} leaves no cell of a map of {tuple(spatial)}; "
+            "use a smaller factor or a larger map"
+        )
 
 
-def regions_fit(span: Sequence[int], cells: Sequence[int], name: str) -> None:
+def regions_fit(span: Sequence[int], cells: Sequence[int], there_are: str, remedy: str) -> None:
     """Raises ValueError if a region is larger than the (downsampled) map."""
     if any(n <= s for n, s in zip(cells, span, strict=True)):
         raise ValueError(
-            f"region_size and dilation span {tuple(s + 1 for s in span)} cells, but {name} leaves "
-            f"only {tuple(cells)}; use a larger map, a smaller factor or a smaller region"
+            f"region_size and dilation span {tuple(s + 1 for s in span)} cells, but {there_are} "
+            f"only {tuple(cells)}; use {remedy}"
         )
 
 
@@ -156,17 +162,17 @@ def floating_maps(name: str, value) -> int:
     return value.ndim - 2
 
 
-def shape(name: str, value, expected: Sequence[int], meaning: str) -> None:
+def shape(name: str, value, expected: Sequence[int], meaning: str, remedy: str = "") -> None:
     """Raises ValueError unless ``value`` has the expected shape."""
     got, expected = tuple(value.shape), tuple(expected)
     if got == expected:
         return
-    remedy = ""
     if got == (*expected, 1):  # as many data sets and frameworks have it
-        remedy = f"; use {name}[..., 0]"
+        remedy = f"use {name}[..., 0]"
     elif (*got, 1) == expected:
-        remedy = f"; use {name}[..., None]"
-    raise ValueError(f"{name} must have shape {expected} ({meaning}), got {got}{remedy}")
+        remedy = f"use {name}[..., None]"
+    what_to_do = f"; {remedy}" if remedy else ""
+    raise ValueError(f"{name} must have shape {expected} ({meaning}), got {got}{what_to_do}")
 
 
 def mask(name: str, value, expected: Sequence[int]) -> None:

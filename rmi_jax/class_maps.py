@@ -29,7 +29,6 @@ def pair(
         raise ValueError(
             f"labels must have shape [batch, *spatial] without an empty axis, got {labels.shape}"
         )
-    num_classes = checks.positive_int("num_classes", num_classes)
     predictions, labels = (
         narrow(maps, num_classes).astype(jnp.int32) for maps in (predictions, labels)
     )

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from rmi_jax.activations import log_total, normalized, sigmoid, softplus
+from rmi_jax.cells import zeroed
 from rmi_jax.dtypes import compute_dtype
 from rmi_jax.labels import class_sums, one_hot
 
@@ -24,7 +25,7 @@ def cross_entropy(
     """Cross entropy in nats per image and class, over (sum of pixel weights + 1).
 
     Args:
-      logits: ``[B, *S, C]``, finite even where ignored.
+      logits: ``[B, *S, C]``; what they hold where ignored does not matter.
       targets: integer labels ``[B, *S]`` or target maps ``[B, *S, C]``.
       pixel_weights: ``[B, *S]``, 0 where ignored; None if all are 1.
       activation: ``"sigmoid"`` or ``"softmax"``.
@@ -49,13 +50,25 @@ def cross_entropy(
     if targets.ndim < logits.ndim:
         per_class = _sigmoid_labels if activation == "sigmoid" else _softmax_labels
         entropy = per_class(logits, targets, share)
-    elif activation == "sigmoid":
-        entropy = _image_sums(softplus(logits) - targets * logits, share)
     else:
-        largest, log_sum = log_total(logits)
-        losses = targets * (log_sum[..., None] - (logits - largest[..., None]))
-        entropy = _image_sums(losses, share)
+        logits, targets = (zeroed(maps, share) for maps in (logits, targets))
+        per_class = _sigmoid_targets if activation == "sigmoid" else _softmax_targets
+        entropy = _image_sums(per_class(logits, targets), share)
     return entropy if spatial_axis_name is None else lax.psum(entropy, spatial_axis_name)
+
+
+def _sigmoid_targets(logits: jax.Array, targets: jax.Array) -> jax.Array:
+    return softplus(logits) - _if_any(targets, logits)
+
+
+def _softmax_targets(logits: jax.Array, targets: jax.Array) -> jax.Array:
+    largest, log_sum = log_total(logits)
+    return _if_any(targets, log_sum[..., None] - (logits - largest[..., None]))
+
+
+def _if_any(targets: jax.Array, values: jax.Array) -> jax.Array:
+    """``targets * values``, 0 where a target of 0 meets the infinity of a class ruled out."""
+    return targets * jnp.where((targets == 0) & jnp.isinf(values), 0, values)
 
 
 def _image_sums(maps: jax.Array, share: jax.Array) -> jax.Array:
@@ -72,18 +85,20 @@ def _is_label(logits: jax.Array, labels: jax.Array) -> jax.Array:
 # two gradients would take two arrays of the size of the logits.
 
 
-def _at_label(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    return jnp.take_along_axis(logits, labels[..., None], axis=-1, mode="clip")[..., 0]
+def _at_label(logits: jax.Array, labels: jax.Array, share: jax.Array) -> jax.Array:
+    at_label = jnp.take_along_axis(logits, labels[..., None], axis=-1, mode="clip")[..., 0]
+    return jnp.where(share > 0, at_label, 0)
 
 
 @jax.custom_jvp
 def _sigmoid_labels(logits: jax.Array, labels: jax.Array, share: jax.Array) -> jax.Array:
     def gather(logits, labels, share):
-        at_labels = class_sums(_at_label(logits, labels) * share, labels, logits.shape[-1])
-        return _image_sums(softplus(logits), share) - at_labels
+        at_labels = class_sums(_at_label(logits, labels, share) * share, labels, logits.shape[-1])
+        return _image_sums(softplus(zeroed(logits, share)), share) - at_labels
 
     def compare(logits, labels, share):  # softplus(l) - l = softplus(-l)
-        return _image_sums(softplus(jnp.where(_is_label(logits, labels), -logits, logits)), share)
+        signed = jnp.where(_is_label(logits, labels), -logits, logits)
+        return _image_sums(softplus(zeroed(signed, share)), share)
 
     return lax.platform_dependent(logits, labels, share, cpu=gather, default=compare)
 
@@ -91,21 +106,21 @@ def _sigmoid_labels(logits: jax.Array, labels: jax.Array, share: jax.Array) -> j
 @_sigmoid_labels.defjvp
 def _sigmoid_labels_jvp(primals, tangents):
     logits, labels, share = primals
-    slope = sigmoid(logits) - _is_label(logits, labels)
+    slope = sigmoid(zeroed(logits, share)) - _is_label(logits, labels)
     return _sigmoid_labels(*primals), _image_sums(slope * tangents[0], share)
 
 
 @jax.custom_jvp
 def _softmax_labels(logits: jax.Array, labels: jax.Array, share: jax.Array) -> jax.Array:
     def gather(logits, labels, share, largest, log_sum):
-        losses = log_sum - (_at_label(logits, labels) - largest)
+        losses = log_sum - (_at_label(logits, labels, share) - largest)
         return class_sums(losses * share, labels, logits.shape[-1])
 
     def compare(logits, labels, share, largest, log_sum):
-        losses = log_sum[..., None] - (logits - largest[..., None])
+        losses = log_sum[..., None] - (zeroed(logits, share) - largest[..., None])
         return _image_sums(jnp.where(_is_label(logits, labels), losses, 0), share)
 
-    total = log_total(logits)
+    total = log_total(zeroed(logits, share))
     return lax.platform_dependent(logits, labels, share, *total, cpu=gather, default=compare)
 
 
@@ -113,6 +128,7 @@ def _softmax_labels(logits: jax.Array, labels: jax.Array, share: jax.Array) -> j
 def _softmax_labels_jvp(primals, tangents):
     logits, labels, share = primals
     # Not `softmax`: compilers would keep its exponentials from the forward to the backward pass.
+    logits = zeroed(logits, share)
     slope = normalized(logits, log_total(logits)) - _is_label(logits, labels)
     tangent = jnp.sum(slope * tangents[0], axis=-1)
     return _softmax_labels(*primals), class_sums(tangent * share, labels, logits.shape[-1])

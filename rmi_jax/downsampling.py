@@ -10,17 +10,17 @@ import numpy as np
 from jax import lax
 
 from rmi_jax import checks
-from rmi_jax.dtypes import compute_dtype
+from rmi_jax.dtypes import Array, compute_dtype
 
 METHODS = ("avg", "max", "interpolate", "nearest")
 
 
 def downsample(
-    maps: jax.Array,
+    maps: Array,
     factor: int | Sequence[int],
     *,
     method: str = "avg",
-    where: jax.Array | None = None,
+    where: Array | None = None,
 ) -> jax.Array:
     """Downsamples maps by an integer factor, as the paper's code does.
 
@@ -37,12 +37,13 @@ def downsample(
       where: optional boolean mask of valid pixels ``[B, *S]``.
 
     Returns:
-      ``[B, *cells, C]`` in the dtype of ``maps``. ``cells`` is
+      ``[B, *cells, C]`` in the dtype that ``jnp.asarray(maps)`` has. ``cells`` is
       ``(S + 2 * (factor // 2) - factor) // factor + 1`` for pooling, ``S // factor`` otherwise.
 
     Raises:
       TypeError: if ``maps`` is not floating point or ``factor`` is not an int.
-      ValueError: if the method is unknown or no cell would be left.
+      ValueError: if the method is unknown, or ``"interpolate"`` or ``"nearest"`` would leave no
+        cell.
     """
     ndim = checks.floating_maps("maps", maps)
     factors = checks.per_axis("factor", factor, ndim)
@@ -50,7 +51,8 @@ def downsample(
     if where is not None:
         checks.mask("where", where, maps.shape[:-1])
     checks.cells_left(maps.shape[1:-1], factors, method)
-    return resample(maps, factors, method, where)
+    where = None if where is None else jnp.asarray(where)
+    return resample(jnp.asarray(maps), factors, method, where)
 
 
 def resample(

@@ -38,6 +38,7 @@ def image_iou(
         classes that is not a static int.
       ValueError: for shapes that differ or have an empty axis, or a number of classes below 1.
     """
+    num_classes = checks.positive_int("num_classes", num_classes)
     predictions, labels, valid = class_maps.pair(predictions, labels, num_classes, where)
     valid &= (predictions >= 0) & (predictions < num_classes)
 

@@ -46,7 +46,7 @@ def region_information_loss(
       factor: pixels per cell, 1 for full resolution; a sequence means several scales.
       scale_weights: weights of the scales; None halves from one to the next and sums to 1.
       downsampling: ``"avg"``, ``"max"`` or ``"interpolate"``.
-      jitter: alpha, added to the scatter matrices (sums over positions).
+      jitter: alpha, added to the scatter matrices (sums over positions); no gradient flows to it.
       anchor: tau, in [0, 1e6]: copies of the truth that predict themselves; no gradient flows
         to it; see `rmi_loss`.
       where: ``[B, *S]`` mask or non-negative pixel weights; no gradient flows to it.
@@ -114,8 +114,9 @@ def region_mutual_information(
 
     .. math:: \frac{1}{2d} \log \frac{\det(Y Y^\top + \alpha I)}{\det(M + \alpha I)}
 
-    Symmetric in its two arguments, 0 for a constant prediction or a constant truth, and about
-    ``d / (2 n)`` for independent noise on ``n`` positions.
+    0 for a constant prediction or a constant truth, and about ``d / (2 n)`` for independent noise
+    on ``n`` positions. Without ``normalize`` it is symmetric in its two arguments, as long as
+    ``downsampling`` and ``ignored`` treat both alike: ``"interpolate"`` and ``"zero"`` do not.
 
     Args:
       probs: predicted probabilities ``[B, *S, C]`` in [0, 1], any floating dtype.
@@ -127,7 +128,7 @@ def region_mutual_information(
       factor: pixels per cell, 1 for full resolution; a sequence means several scales.
       scale_weights: weights of the scales; None halves from one to the next and sums to 1.
       downsampling: ``"avg"``, ``"max"`` or ``"interpolate"``.
-      jitter: alpha, added to the scatter matrices (sums over positions).
+      jitter: alpha, added to the scatter matrices (sums over positions); no gradient flows to it.
       where: ``[B, *S]`` mask or non-negative pixel weights; no gradient flows to it.
       ignored: what pixels of weight 0 do, ``"exclude"`` or ``"zero"``; see `rmi_loss`.
       region_stride: use every k-th region position, an int or one per spatial axis.

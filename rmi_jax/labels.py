@@ -12,20 +12,26 @@ from rmi_jax.dtypes import Array, is_integer
 
 
 def check_labels(
-    name: str, value, expected: Sequence[int], meaning: str, *, for_probabilities: str
+    name: str,
+    value,
+    expected: Sequence[int],
+    meaning: str,
+    *,
+    for_probabilities: str,
+    remedy: str = "",
 ) -> None:
     """Raises unless ``value`` holds integers and has the expected shape ``[B, *S]``.
 
     Maps of probabilities need another function, which ``for_probabilities`` names; class indices
-    that were cast to another type need to be cast back.
+    that were cast to another type need to be cast back. ``remedy`` is for another shape.
     """
     checks.array(name, value)
     if not is_integer(value.dtype):
         fits = tuple(value.shape) in (tuple(expected), (*expected, 1))
         cast = fits and _is_whole(value)
-        remedy = f"use {name}.astype(jnp.int32)" if cast else for_probabilities
-        raise TypeError(f"{name} must be integers, got {value.dtype}; {remedy}")
-    checks.shape(name, value, expected, meaning)
+        use = f"use {name}.astype(jnp.int32)" if cast else for_probabilities
+        raise TypeError(f"{name} must be integers, got {value.dtype}; {use}")
+    checks.shape(name, value, expected, meaning, remedy)
 
 
 def narrow(maps: Array, num_classes: int) -> jax.Array:

@@ -78,12 +78,13 @@ def rmi_loss(
       downsampling: ``"avg"``, ``"max"`` or ``"interpolate"``.
       activation: ``"softmax"`` or ``"sigmoid"``, for probabilities and cross entropy alike.
       jitter: alpha, added to the scatter matrices (sums over positions); at least 1e-12, in
-        float32 better 1e-5.
+        float32 better 1e-5. No gradient flows to it.
       anchor: tau, in [0, 1e6], may be traced; no gradient flows to it. The statistics get tau
         copies of the truth as its own prediction. 0 is the paper's term, which cannot tell the
-        truth from an invertible filter of it, such as its negative. With an anchor the term is
-        smallest at the truth alone, up to a constant, and its gradient at a constant prediction
-        points there. In float32 the gradient of soft targets is accurate up to about 10.
+        truth from an invertible filter of it, such as its negative. With an anchor, and but for the
+        jitter, the term is smallest at the truth alone, up to a constant, where the regions of the
+        truth span all directions; its gradient at a constant prediction points there. In float32
+        the gradient of soft targets is accurate up to about 10.
       class_weights: ``[C]``, multiplies both parts.
       where: ``[B, *S]`` mask or non-negative pixel weights, each at most 1e12 over the number of
         pixels; no gradient flows to it.
@@ -96,7 +97,9 @@ def rmi_loss(
       reduction: ``"mean"``, or ``"none"`` for terms ``[B]`` whose mean is the scalar.
       has_aux: return ``(loss, LossParts)``; the RMI part is then computed whatever its weight.
       axis: the class axis of the logits.
-      axis_name: inside ``shard_map``, the mapped axis or axes that shard the batch.
+      axis_name: inside ``shard_map``, the mapped axis or axes that shard the batch. Each device
+        returns what its own images give; the loss of the batch is the mean over the axis,
+        ``jax.lax.pmean``. (In `LossParts`, means over ``images`` are to be weighted with those.)
       spatial_axis_name: inside ``shard_map``, the mapped axis that shards the first spatial axis
         of images too large for one device; all return the loss of the whole images.
       implementation: ``"streaming"`` (default: bounded memory, reverse mode only) or
@@ -115,13 +118,15 @@ def rmi_loss(
       Zhao, Wang, Yang, Cai, `Region Mutual Information Loss for Semantic Segmentation
       <https://arxiv.org/abs/1910.12037>`_, NeurIPS 2019, eq. 13-16.
     """
-    logits = _classes_last(logits, axis, "logits")
+    checks.floating_maps("logits", logits)
+    given, logits = logits, _classes_last(logits, axis)
     check_labels(
         "labels",
         labels,
         logits.shape[:-1],
         "logits without the class axis",
         for_probabilities="for maps of class probabilities use soft_rmi_loss",
+        remedy=_axis_remedy(given, labels),
     )
     if logits.shape[-1] < 2:
         raise ValueError(
@@ -224,10 +229,11 @@ def soft_rmi_loss(
       TypeError: if an argument has the wrong type, such as integer targets.
       ValueError: if shapes do not match, an option is out of range, or targets leave [0, 1].
     """
-    logits = _classes_last(logits, axis, "logits")
-    given, targets = targets, _classes_last(targets, axis, "targets")
+    checks.floating_maps("logits", logits)
+    checks.floating_maps("targets", targets)
     checks.shape("targets", targets, logits.shape, "the shape of logits")
-    ranges.unit_interval("targets", given)  # as given: moved, it is traced under `jit`
+    ranges.unit_interval("targets", targets)  # as given: moved, it is traced under `jit`
+    logits, targets = (_classes_last(maps, axis) for maps in (logits, targets))
     dtype = compute_dtype(logits.dtype)
     targets = targets.astype(dtype)
     if activation == "softmax" and logits.shape[-1] == 1:
@@ -260,6 +266,12 @@ def soft_rmi_loss(
     )
 
 
-def _classes_last(maps: Array, axis: int, name: str) -> jax.Array:
-    checks.floating_maps(name, maps)
+def _axis_remedy(logits: Array, labels: Any) -> str:
+    channels_first = logits.shape[0], *logits.shape[2:]
+    if getattr(labels, "shape", None) != channels_first:
+        return ""
+    return "for classes on the second axis of logits, as in PyTorch, use axis=1"
+
+
+def _classes_last(maps: Array, axis: int) -> jax.Array:
     return jnp.moveaxis(maps, checks.class_axis("axis", axis, maps.ndim), -1)

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rmi_jax import class_maps, ranges, undefined
+from rmi_jax import checks, class_maps, ranges, undefined
 from rmi_jax.boundary_metrics import boundary_counts, boundary_f1, boundary_iou  # noqa: F401
 from rmi_jax.dtypes import Array
 from rmi_jax.image_metrics import class_image_iou, image_iou, mean_image_iou  # noqa: F401
@@ -49,6 +49,7 @@ def confusion_matrix(
       ValueError: for shapes that differ or have an empty axis, or a number of classes below 1 or
         above 46340.
     """
+    num_classes = checks.positive_int("num_classes", num_classes)
     predictions, labels, valid = class_maps.pair(predictions, labels, num_classes, where)
     if num_classes > MOST_CLASSES:
         raise ValueError(f"num_classes must be at most {MOST_CLASSES}, got {num_classes}")

@@ -13,7 +13,7 @@ from rmi_jax.cross_entropy import cross_entropy
 from rmi_jax.dtypes import Array, compute_dtype
 from rmi_jax.gaussian import Terms
 from rmi_jax.options import region_options
-from rmi_jax.terms import mutual_information, region_loss, region_terms
+from rmi_jax.terms import has_entropy, mutual_information, region_loss, region_terms
 
 
 class LossParts(NamedTuple):
@@ -86,7 +86,7 @@ def _loss_parts(
     entropy: jax.Array, rmi: jax.Array, terms: Terms, scale_weights: jax.Array
 ) -> LossParts:
     assert terms.unanchored is not None  # as the terms were asked for with a report
-    varies = terms.entropy > 0
+    varies = has_entropy(terms.entropy)
     images = jnp.sum(varies, axis=0)
 
     def over_images(values):

@@ -79,7 +79,9 @@ def region_options(
     for factors in _factors(factor, ndim):
         checks.cells_left(spatial, factors, downsampling)
         cells = cell_counts(spatial, factors, downsampling)
-        checks.regions_fit(regions.span, cells, f"factor {factors} of a {spatial} map")
+        there_are = f"factor {factors} of a {spatial} map leaves"
+        remedy = "a larger map, a smaller factor or a smaller region"
+        checks.regions_fit(regions.span, cells, there_are, remedy)
         scales.append(Scale(activation, factors, downsampling, ignored, regions))
     if spatial_axis_name is not None:
         shared = halo.make_halo(spatial_axis_name, rows, tuple(scales))
@@ -116,7 +118,7 @@ def read_where(where: Array | None, shape: Sequence[int], dtype: jnp.dtype) -> j
 
 
 def _factors(factor: Factor, ndim: int) -> list[tuple[int, ...]]:
-    if not isinstance(factor, Sequence | np.ndarray) or isinstance(factor, str):
+    if not checks.is_sequence(factor):
         return [checks.per_axis("factor", factor, ndim)]
     if len(factor) == 0:
         raise ValueError("factor must name at least one scale, got an empty sequence; use 1")

@@ -13,7 +13,14 @@ from jax import lax
 
 from rmi_jax import gaussian, matrices
 from rmi_jax.activations import ACTIVATIONS
-from rmi_jax.cells import cell_probs, cell_targets, cell_weights, position_weights, shift_grid
+from rmi_jax.cells import (
+    cell_probs,
+    cell_targets,
+    cell_weights,
+    position_weights,
+    shift_grid,
+    zeroed,
+)
 from rmi_jax.centring import anchored_slope
 from rmi_jax.gaussian import Prior, Terms
 from rmi_jax.geometry import Maps, Scale
@@ -33,7 +40,7 @@ def terms_of_scales(
 
 def _scale_terms(maps: Maps, prior: Prior, scale: Scale, report: bool) -> Terms:
     inputs, targets, pixel_weights, offset, _ = maps
-    inputs = inputs.astype(prior.jitter.dtype)
+    inputs = zeroed(inputs.astype(prior.jitter.dtype), pixel_weights)
     probs = ACTIVATIONS[scale.activation](inputs)
     if targets.ndim < inputs.ndim:
         targets = jax.nn.one_hot(targets, inputs.shape[-1], dtype=inputs.dtype)
@@ -95,11 +102,12 @@ def _pair_terms(
     found = information(errors, y, prior)
     chol_y = matrices.cholesky(gaussian.with_jitter(scatter(y), prior.jitter), prior.jitter)
     entropy = gaussian.entropy(chol_y, prior.jitter)
-    found = jnp.where(entropy > 0, found, 0)
+    varies = ~(entropy <= 0)  # so that a NaN counts
+    found = jnp.where(varies, found, 0)
     unanchored = None
     if report:
         plain = information(*constants, prior._replace(anchor=jnp.zeros_like(prior.anchor)))
-        unanchored = jnp.where((entropy > 0) & (prior.anchor > 0), plain, found)
+        unanchored = jnp.where(varies & (prior.anchor > 0), plain, found)
     return Terms(
         found,
         entropy,

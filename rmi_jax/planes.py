@@ -9,7 +9,14 @@ import jax.numpy as jnp
 from jax import lax
 
 from rmi_jax.activations import LogTotal, normalized, sigmoid
-from rmi_jax.cells import cell_probs, cell_targets, cell_weights, position_weights, shift_grid
+from rmi_jax.cells import (
+    cell_probs,
+    cell_targets,
+    cell_weights,
+    position_weights,
+    shift_grid,
+    zeroed,
+)
 from rmi_jax.downsampling import cell_counts
 from rmi_jax.geometry import Maps, Scale
 from rmi_jax.halo import owned
@@ -22,7 +29,7 @@ class View(NamedTuple):
     """The maps as one scale sees them; what is here is shared by all classes."""
 
     maps: Maps
-    log_total: LogTotal | None  # of the logits, for softmax
+    log_total: LogTotal | None  # of the logits, 0 where ignored, for softmax
     cell_weights: jax.Array  # [B, *cells]
     sweep: Sweep
     scale: Scale
@@ -126,7 +133,7 @@ def _target_plane(view: View, classes: jax.Array) -> jax.Array:
 def _probs(view: View, inputs: jax.Array, log_total: LogTotal | None) -> jax.Array:
     """Probabilities of the cells ``[B, *cells, K]`` from inputs ``[B, *S, K]``."""
     maps, scale, dtype = view.maps, view.scale, view.cell_weights.dtype
-    probs = inputs.astype(dtype)
+    probs = zeroed(inputs.astype(dtype), maps.pixel_weights)
     if scale.activation == "sigmoid":
         probs = sigmoid(probs)
     elif log_total is not None:

@@ -42,7 +42,8 @@ def extract_regions(
         checks.per_axis("dilation", dilation, ndim),
         checks.per_axis("stride", stride, ndim),
     )
-    checks.regions_fit(regions.span, maps.shape[1:-1], "maps")
+    remedy = "a larger map or a smaller region"
+    checks.regions_fit(regions.span, maps.shape[1:-1], "maps have", remedy)
     if ndim == 3:
         return _volume_regions(maps, regions)
     if ndim == 2:

@@ -11,6 +11,8 @@ from rmi_jax.gaussian import Prior, Terms
 from rmi_jax.geometry import Maps, Scale
 from rmi_jax.options import RegionOptions
 
+_UNRESOLVED = 1000  # entropies of less, in units of the last place of 1, are taken for 0
+
 _IMPLEMENTATIONS: dict[str, Callable[[Maps, Prior, tuple[Scale, ...], bool], list[Terms]]] = {
     "streaming": streaming.terms_of_scales,
     "patches": patches.terms_of_scales,
@@ -52,8 +54,16 @@ def region_loss(terms: Terms, options: RegionOptions, *, zero_floor: bool) -> ja
     return terms.information + floor
 
 
+def has_entropy(entropy: jax.Array) -> jax.Array:
+    """Whether there is more to explain than rounding, which a share of it would show as noise.
+
+    True for a NaN, which is to be seen.
+    """
+    return ~(entropy <= _UNRESOLVED * jnp.finfo(entropy.dtype).eps)
+
+
 def mutual_information(information: jax.Array, entropy: jax.Array, *, normalize: bool) -> jax.Array:
     """What the prediction explains of the truth's entropy, in nats or as a share of it."""
-    varies = entropy > 0
+    varies = has_entropy(entropy)
     explained = jnp.where(varies, jnp.maximum(entropy - information, 0), 0)
     return explained / jnp.where(varies, entropy, 1) if normalize else explained

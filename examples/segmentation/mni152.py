@@ -31,7 +31,10 @@ def volume() -> Volume:
     """Axes: right to left, back to front, bottom to top, 1 mm each."""
     package = importlib.util.find_spec("nilearn")
     if package is None or package.origin is None:
-        raise SystemExit("the brain template comes with nilearn: pip install 'rmi-jax[brain]'")
+        raise SystemExit(
+            "the brain template comes with nilearn, of the extra brain: "
+            "pip install --editable '.[brain]'"
+        )
     # The files alone: importing nilearn takes seconds.
     folder = Path(package.origin).parent / "datasets" / "data"
 

@@ -40,6 +40,15 @@ def test_cells_are_what_their_taps_say(case, masked, x64):
             np.testing.assert_allclose(found[b, ..., c], expected, atol=1e-12, err_msg=method)
 
 
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("factor", [1, 2])
+def test_arrays_of_numpy_become_those_of_jax(method, factor):
+    maps = np.random.default_rng(0).normal(size=(1, 6, 4, 2))
+    cells = rmi_jax.downsample(maps, factor, method=method, where=np.ones((1, 6, 4), bool))
+    assert isinstance(cells, jax.Array)
+    assert cells.dtype == jnp.asarray(maps).dtype
+
+
 def test_a_maximum_is_that_of_the_valid_pixels():
     maps = np.array([[-3.0, -1.0, 5.0, -2.0, 4.0, 7.0]], "float32")[..., None]
     where = np.array([[True, True, False, False, False, True]])

@@ -1,12 +1,16 @@
 """IoU per image against plain NumPy loops over images, classes and pixels."""
 
+import json
 import math
+import sys
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
+from processes import lines_of, run_in_process
 
 from rmi_jax import metrics
 
@@ -131,16 +135,20 @@ def test_batches_and_padding_join():
 
 
 def test_a_sharded_batch_stays_sharded():
-    predictions, labels = pair(3, (4, 9, 8))
-    devices = jax.devices()[:4] if len(jax.devices()) >= 4 else jax.devices()[:1]
-    batch = PartitionSpec("batch")
-    spread = jax.shard_map(
-        lambda *maps: metrics.image_iou(*maps, num_classes=CLASSES),
-        mesh=jax.sharding.Mesh(np.array(devices), ("batch",)),
-        in_specs=batch,
-        out_specs=batch,
-    )(predictions, labels)
-    np.testing.assert_array_equal(spread, metrics.image_iou(predictions, labels, CLASSES))
+    line = lines_of(run_in_process(__file__, 4))["ious",]
+    assert line["axes"] == ["batch"]
+    expected = metrics.image_iou(*pair(3, (4, 9, 8)), CLASSES)
+    np.testing.assert_array_equal(np.array(line["ious"], np.float32), expected)
+
+
+def run(devices):
+    """Prints the IoUs of a batch with an image on each of four devices."""
+    mesh = jax.sharding.Mesh(np.array(jax.devices()), ("batch",))
+    maps = jax.device_put(pair(3, (devices, 9, 8)), NamedSharding(mesh, PartitionSpec("batch")))
+    ious = jax.jit(partial(metrics.image_iou, num_classes=CLASSES))(*maps)
+    assert isinstance(ious.sharding, NamedSharding)
+    axes = [axis for axis in ious.sharding.spec if axis is not None]
+    print(json.dumps({"case": ("ious",), "axes": axes, "ious": ious.tolist()}))
 
 
 @pytest.mark.parametrize(
@@ -167,3 +175,7 @@ def test_image_iou_checks_its_maps_as_the_confusion_matrix_does():
         metrics.image_iou(np.zeros((1, 4), int), np.zeros((1, 5), int), 2)
     with pytest.raises(ValueError, match="num_classes must be at least 1"):
         metrics.image_iou(np.zeros((1, 4), int), np.zeros((1, 4), int), 0)
+
+
+if __name__ == "__main__":
+    run(int(sys.argv[1]))

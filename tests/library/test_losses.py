@@ -185,6 +185,98 @@ def test_a_bad_image_spoils_no_other(implementation):
             assert np.isnan(terms[0])
 
 
+@pytest.mark.parametrize(
+    ("how", "ignored"), [("labels", "exclude"), ("where", "zero"), ("targets", "exclude")]
+)
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_what_an_ignored_pixel_holds_does_not_matter(activation, how, ignored, implementation):
+    out = np.zeros(DATA.labels.shape, bool)
+    out[0, 3, 4] = out[1, :2] = True
+    options = {"activation": activation, "ignored": ignored, "implementation": implementation}
+
+    @quick_jit
+    @jax.value_and_grad
+    def run(logits):
+        loss = partial(rmi_jax.rmi_loss, logits, factor=(1, 2), **options)
+        if how == "labels":
+            return loss(jnp.where(out, 255, DATA.labels))
+        if how == "where":
+            return loss(DATA.labels, where=~out)
+        targets = jax.nn.one_hot(DATA.labels, logits.shape[-1])
+        targets = jnp.where(out[..., None], jnp.nan, targets)
+        return rmi_jax.soft_rmi_loss(logits, targets, factor=(1, 2), where=~out, **options)
+
+    logits = LOGITS.astype("float32")
+    expected, expected_grad = run(logits)
+    for held in (np.nan, np.inf, -np.inf):
+        loss, grad = run(np.where(out[..., None], np.float32(held), logits))
+        np.testing.assert_array_equal(loss, expected)
+        np.testing.assert_array_equal(grad, expected_grad)
+        assert not np.any(np.asarray(grad)[out])
+
+
+@pytest.mark.parametrize("of", ["logits", "probs", "targets"])
+def test_what_a_nan_spoils_is_reported_as_nan(of, implementation):
+    probs, targets = (np.asarray(maps, "float32") for maps in (DATA.probs, DATA.targets))
+    maps = {"logits": LOGITS.astype("float32"), "probs": probs, "targets": targets}
+    maps[of] = maps[of].copy()
+    maps[of][0, 5, 5, 1] = np.nan
+
+    @quick_jit
+    def run(logits, probs, targets):
+        options = {"factor": 1, "implementation": implementation}
+        both = [
+            metric(probs, targets, **options)
+            for metric in (rmi_jax.region_mutual_information, rmi_jax.region_information_loss)
+        ]
+        _, parts = rmi_jax.soft_rmi_loss(logits, targets, has_aux=True, **options)
+        return both, parts
+
+    both, parts = run(**maps)
+    for terms in both:
+        spoilt = np.zeros(terms.shape, bool)
+        spoilt[0, 1] = of != "logits"
+        np.testing.assert_array_equal(np.isnan(terms), spoilt)
+    if of == "probs":
+        return
+    spoilt = np.arange(probs.shape[-1]) == 1
+    for part in (parts.rmi, parts.mutual_information, parts.slope):
+        np.testing.assert_array_equal(np.isnan(part), spoilt)
+    np.testing.assert_array_equal(parts.images, 2)
+
+
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_a_class_that_is_ruled_out(activation, implementation):
+    # As labels, and as targets of 0, it costs what a very small logit costs.
+    labels = np.minimum(DATA.labels, 1)
+    targets = np.asarray(labels[..., None] == np.arange(3), "float32")
+    options = {"activation": activation, "factor": 2, "implementation": implementation}
+
+    @quick_jit
+    def run(logits):
+        hard = jax.value_and_grad(rmi_jax.rmi_loss)(logits, labels, **options)
+        soft = jax.value_and_grad(rmi_jax.soft_rmi_loss, (0, 1))(logits, targets, **options)
+        return hard, (soft[0], soft[1][0])
+
+    logits = LOGITS.astype("float32")
+    logits[..., 2] = -1e30
+    expected = run(logits)
+    logits[..., 2] = -np.inf
+    for actual, wanted in zip(jax.tree.leaves(run(logits)), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(actual, wanted, rtol=1e-6, atol=1e-9)
+
+
+def test_a_truth_too_faint_to_measure_has_no_entropy(implementation):
+    noise = np.random.default_rng(0).random((2, 1, 200, 1)).astype("float32")
+    run = quick_jit(
+        partial(rmi_jax.region_mutual_information, normalize=True, implementation=implementation)
+    )
+    for faint in (1e-5, 1e-6):
+        assert np.all(run(noise[0], faint * noise[1]) == 0)
+        assert np.all(run(noise[1], faint * noise[1]) == 0)
+    assert 0.9 < run(noise[1], noise[1])[0, 0] < 1
+
+
 def test_aux_reports_the_parts(implementation):
     @quick_jit
     def run(logits):

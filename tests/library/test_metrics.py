@@ -1,5 +1,8 @@
 """rmi_jax.metrics against scikit-learn and SciPy."""
 
+import json
+import sys
+from functools import partial
 from typing import Any
 
 import jax
@@ -9,6 +12,7 @@ import pytest
 import sklearn.metrics
 from compiling import enable_x64
 from jax.sharding import PartitionSpec
+from processes import lines_of, run_in_process
 from scipy import ndimage
 
 from rmi_jax import metrics
@@ -163,16 +167,37 @@ def test_counts_add_up_over_batches_and_devices():
     predictions, labels = pair((4, 16, 18), ignored=True)
     whole = both_counts(predictions, labels)
     halves = [both_counts(predictions[part], labels[part]) for part in (slice(2), slice(2, None))]
-    devices = jax.devices()[:4] if len(jax.devices()) >= 4 else jax.devices()[:1]
-    spread = jax.shard_map(
-        lambda *maps: jax.lax.psum(both_counts(*maps), "batch"),
-        mesh=jax.sharding.Mesh(np.array(devices), ("batch",)),
-        in_specs=PartitionSpec("batch"),
-        out_specs=PartitionSpec(),
-    )(predictions, labels)
+    line = lines_of(run_in_process(__file__, 4))["counts",]
+    assert line["devices"] == 4
+    spread = line["confusion"], line["boundary"]
     for one, added, summed in zip(whole, jax.tree.map(jnp.add, *halves), spread, strict=True):
         np.testing.assert_array_equal(one, added)
         np.testing.assert_array_equal(one, summed)
+
+
+def run(devices):
+    """Prints the counts of a batch with an image on each of four devices."""
+    count = jax.shard_map(
+        lambda *maps: jax.lax.psum(both_counts(*maps), "batch"),
+        mesh=jax.sharding.Mesh(np.array(jax.devices()), ("batch",)),
+        in_specs=PartitionSpec("batch"),
+        out_specs=PartitionSpec(),
+    )
+    confusion, boundary = jax.jit(count)(*pair((devices, 16, 18), ignored=True))
+    line = {"devices": len(jax.devices()), "confusion": confusion.tolist()}
+    print(json.dumps({"case": ("counts",), **line, "boundary": boundary.tolist()}))
+
+
+def test_a_narrow_number_of_classes():
+    predictions, labels = pair((2, 40))
+    for count in (
+        metrics.confusion_matrix,
+        metrics.image_iou,
+        partial(metrics.boundary_counts, tolerance=1),
+    ):
+        np.testing.assert_array_equal(
+            count(predictions, labels, np.uint8(21)), count(predictions, labels, 21)
+        )
 
 
 def test_counts_beyond_what_float32_resolves_stay_exact():
@@ -218,3 +243,7 @@ def test_a_tolerance_reaches_no_further_than_the_image(shape):
         for tolerance in (across, 1e30)
     )
     np.testing.assert_array_equal(near, far)
+
+
+if __name__ == "__main__":
+    run(int(sys.argv[1]))

@@ -495,9 +495,14 @@ def test_counts_may_be_traced():
     assert jax.jit(metrics.boundary_f1)(BOUNDARIES).shape == (2,)
 
 
-@pytest.mark.parametrize("function", [TERMS[0], *EXTRACT, *DOWNSAMPLE])
-def test_an_int_may_be_an_array_without_axes(function):
-    name = "factor" if function in DOWNSAMPLE else "region_size"
+INTS = [
+    *((function, "region_size") for function in (TERMS[0], *EXTRACT)),
+    *((function, "factor") for function in (TERMS[0], *DOWNSAMPLE)),
+]
+
+
+@pytest.mark.parametrize(("function", "name"), INTS)
+def test_an_int_may_be_an_array_without_axes(function, name):
     shapes = [
         jax.eval_shape(partial(attrgetter(function)(rmi_jax), **ARGUMENTS[function] | {name: two}))
         for two in (2, np.int64(2), np.array(2))
@@ -511,3 +516,11 @@ def test_traced_floats_are_taken_for_labels_by_their_shape(maps):
     remedy = "soft_rmi_loss" if maps else "astype"
     with pytest.raises(TypeError, match=remedy):
         jax.eval_shape(rmi_jax.rmi_loss, jax.ShapeDtypeStruct(SHAPE, "float32"), labels)
+
+
+def test_classes_where_pytorch_has_them():
+    logits = jnp.zeros((2, 3, 9, 8))
+    with pytest.raises(ValueError, match=r"labels must have shape \(2, 3, 9\).*use axis=1"):
+        rmi_jax.rmi_loss(logits, LABELS)
+    with pytest.raises(ValueError, match=r"\(2, 3, 9, 8\) \(the shape of logits\).*\(2, 9, 8, 3\)"):
+        rmi_jax.soft_rmi_loss(logits, MAPS, axis=1)

@@ -11,18 +11,18 @@ from processes import run_in_process
 
 import rmi_jax
 
-ROOT = Path(__file__).parents[2]
-PAGES = ("mutual-information.md", "scaling.md")
+DOCS = Path(__file__).parents[2] / "docs"
+PAGES = sorted(page.name for page in DOCS.glob("*.md") if "```{testcode}" in page.read_text())
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_page(page):
-    done = run_in_process(__file__, 8, str(ROOT / "docs" / page))
+    done = run_in_process(__file__, 8, str(DOCS / page))
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
 
 
 def test_every_public_name_is_documented():
-    page = (ROOT / "docs" / "api.md").read_text()
+    page = (DOCS / "api.md").read_text()
     documented = set(re.findall(r"(?:autofunction|autoclass|py:data):: (\w+)", page))
     functions = {name for name in rmi_jax.__all__ if name != "metrics"}
     assert functions == documented
@@ -35,10 +35,9 @@ def run(path):
     import jax
     import jax.numpy as jnp
     import numpy as np
+    import optax
 
-    import rmi_jax
-
-    names = {"jax": jax, "jnp": jnp, "np": np, "rmi_jax": rmi_jax}
+    names = {"jax": jax, "jnp": jnp, "np": np, "optax": optax, "rmi_jax": rmi_jax}
     printed, blocks = "", 0
     for kind, block in re.findall(r"```{(testcode|testoutput)}\n(.*?)```", path.read_text(), re.S):
         if kind == "testcode":
