@@ -70,6 +70,12 @@ def package(session):
     shutil.rmtree(DIST, ignore_errors=True)
     session.run("python", "-m", "build", "--outdir", str(DIST), silent=True)
     session.run("twine", "check", "--strict", *map(str, DIST.iterdir()))
+    # The tests in the sdist need nothing that is not in it.
+    (sdist,) = DIST.glob("*.tar.gz")
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.unpack_archive(sdist, folder, filter="data")
+        with session.chdir(Path(folder) / sdist.name.removesuffix(".tar.gz")):
+            session.run("pytest", "--collect-only", "-q", silent=True)
 
 
 @nox.session(python=False)

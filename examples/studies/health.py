@@ -83,7 +83,7 @@ def draw(runs: dict[str, dict[str, Any]], classes: tuple[str, ...], file: Path) 
 def main(
     steps: int = 1200,
     seed: int = 0,
-    foreground: float | None = 0.002,
+    foreground: float | None = 0.01,
     results: Path = Path(__file__).parent / "results" / "health.json",
     output: Path = Path("outputs/health.png"),
 ) -> None:

@@ -15,13 +15,25 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 def test_the_version_is_stated_once():
     assert "version" not in PROJECT["project"]
-    assert PROJECT["project"]["dynamic"] == ["version"]
+    assert PROJECT["project"]["dynamic"] == ["version", "readme"]
     assert PROJECT["tool"]["hatch"]["version"]["path"] == "rmi_jax/__init__.py"
     stated = re.findall(
         r'^__version__ = "(.+)"', (ROOT / "rmi_jax/__init__.py").read_text(), re.MULTILINE
     )
     assert stated == [rmi_jax.__version__]
     assert re.fullmatch(r"\d+\.\d+\.\d+(rc\d+)?", rmi_jax.__version__)
+
+
+def test_the_readme_on_pypi_has_whole_addresses():
+    text = (ROOT / "README.md").read_text()
+    assert "](docs/" in text
+    hook = PROJECT["tool"]["hatch"]["metadata"]["hooks"]["fancy-pypi-readme"]
+    for each in hook["substitutions"]:
+        text = re.sub(each["pattern"], each["replacement"], text)
+    links = re.findall(r"\]\((.*?)\)", text)
+    assert [link for link in links if not link.startswith(("https://", "#"))] == []
+    raw = PROJECT["project"]["urls"]["Source"].replace("github.com", "raw.githubusercontent.com")
+    assert text.count(f"({raw}/main/docs/images/") == 2
 
 
 def test_the_citation_agrees():
