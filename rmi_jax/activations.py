@@ -20,7 +20,9 @@ def sigmoid(logits: jax.Array) -> jax.Array:
 @sigmoid.defjvp
 def _sigmoid_jvp(primals, tangents):
     (logits,), (tangent,) = primals, tangents
-    return sigmoid(logits), tangent * sigmoid(logits) * sigmoid(-logits)
+    slope = sigmoid(logits) * sigmoid(-logits)
+    # Of a pixel that counts, NaN is in the loss already; of an ignored one it must not come in.
+    return sigmoid(logits), tangent * jnp.where(jnp.isnan(logits), 0, slope)
 
 
 @jax.custom_jvp
@@ -60,6 +62,8 @@ def _log_total_jvp(primals, tangents):
     total = log_total(logits)
     # Computed from the log-sum again, so that the backward pass keeps no array of exponentials.
     probs = normalized(logits, total)
+    # As in `sigmoid`. An infinite logit makes NaN here as well.
+    probs = jnp.where(jnp.isfinite(total.log_sum)[..., None], probs, 0)
     return total, LogTotal(jnp.zeros_like(total.largest), jnp.sum(probs * tangent, axis=-1))
 
 

@@ -85,20 +85,23 @@ def _is_label(logits: jax.Array, labels: jax.Array) -> jax.Array:
 # two gradients would take two arrays of the size of the logits.
 
 
-def _at_label(logits: jax.Array, labels: jax.Array, share: jax.Array) -> jax.Array:
-    at_label = jnp.take_along_axis(logits, labels[..., None], axis=-1, mode="clip")[..., 0]
-    return jnp.where(share > 0, at_label, 0)
+def _at_label(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    return jnp.take_along_axis(logits, labels[..., None], axis=-1, mode="clip")[..., 0]
+
+
+def _by_class(losses: jax.Array, labels: jax.Array, share: jax.Array, classes: int) -> jax.Array:
+    return class_sums(jnp.where(share > 0, losses * share, 0), labels, classes)
 
 
 @jax.custom_jvp
 def _sigmoid_labels(logits: jax.Array, labels: jax.Array, share: jax.Array) -> jax.Array:
     def gather(logits, labels, share):
-        at_labels = class_sums(_at_label(logits, labels, share) * share, labels, logits.shape[-1])
-        return _image_sums(softplus(zeroed(logits, share)), share) - at_labels
+        at_labels = _by_class(_at_label(logits, labels), labels, share, logits.shape[-1])
+        return _image_sums(zeroed(softplus(logits), share), share) - at_labels
 
     def compare(logits, labels, share):  # softplus(l) - l = softplus(-l)
         signed = jnp.where(_is_label(logits, labels), -logits, logits)
-        return _image_sums(softplus(zeroed(signed, share)), share)
+        return _image_sums(zeroed(softplus(signed), share), share)
 
     return lax.platform_dependent(logits, labels, share, cpu=gather, default=compare)
 
@@ -106,21 +109,21 @@ def _sigmoid_labels(logits: jax.Array, labels: jax.Array, share: jax.Array) -> j
 @_sigmoid_labels.defjvp
 def _sigmoid_labels_jvp(primals, tangents):
     logits, labels, share = primals
-    slope = sigmoid(zeroed(logits, share)) - _is_label(logits, labels)
+    slope = zeroed(sigmoid(logits) - _is_label(logits, labels), share)
     return _sigmoid_labels(*primals), _image_sums(slope * tangents[0], share)
 
 
 @jax.custom_jvp
 def _softmax_labels(logits: jax.Array, labels: jax.Array, share: jax.Array) -> jax.Array:
     def gather(logits, labels, share, largest, log_sum):
-        losses = log_sum - (_at_label(logits, labels, share) - largest)
-        return class_sums(losses * share, labels, logits.shape[-1])
+        losses = log_sum - (_at_label(logits, labels) - largest)
+        return _by_class(losses, labels, share, logits.shape[-1])
 
     def compare(logits, labels, share, largest, log_sum):
-        losses = log_sum[..., None] - (zeroed(logits, share) - largest[..., None])
-        return _image_sums(jnp.where(_is_label(logits, labels), losses, 0), share)
+        losses = log_sum[..., None] - (logits - largest[..., None])
+        return _image_sums(zeroed(jnp.where(_is_label(logits, labels), losses, 0), share), share)
 
-    total = log_total(zeroed(logits, share))
+    total = log_total(logits)
     return lax.platform_dependent(logits, labels, share, *total, cpu=gather, default=compare)
 
 
@@ -128,7 +131,7 @@ def _softmax_labels(logits: jax.Array, labels: jax.Array, share: jax.Array) -> j
 def _softmax_labels_jvp(primals, tangents):
     logits, labels, share = primals
     # Not `softmax`: compilers would keep its exponentials from the forward to the backward pass.
-    logits = zeroed(logits, share)
     slope = normalized(logits, log_total(logits)) - _is_label(logits, labels)
+    slope = zeroed(slope, share)
     tangent = jnp.sum(slope * tangents[0], axis=-1)
     return _softmax_labels(*primals), class_sums(tangent * share, labels, logits.shape[-1])

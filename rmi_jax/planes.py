@@ -133,11 +133,11 @@ def _target_plane(view: View, classes: jax.Array) -> jax.Array:
 def _probs(view: View, inputs: jax.Array, log_total: LogTotal | None) -> jax.Array:
     """Probabilities of the cells ``[B, *cells, K]`` from inputs ``[B, *S, K]``."""
     maps, scale, dtype = view.maps, view.scale, view.cell_weights.dtype
-    probs = zeroed(inputs.astype(dtype), maps.pixel_weights)
+    probs = inputs.astype(dtype)
     if scale.activation == "sigmoid":
         probs = sigmoid(probs)
     elif log_total is not None:
-        probs = normalized(probs, log_total)
+        probs = normalized(zeroed(probs, maps.pixel_weights), log_total)
     return shift_grid(cell_probs(probs, maps.pixel_weights, scale), maps.offset, scale.regions)
 
 

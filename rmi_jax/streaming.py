@@ -14,7 +14,7 @@ from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
 from rmi_jax import gaussian, matrices
-from rmi_jax.activations import log_total
+from rmi_jax.activations import LogTotal, log_total
 from rmi_jax.cells import zeroed
 from rmi_jax.centring import Centring, centred
 from rmi_jax.fit import Fit, fit
@@ -37,7 +37,9 @@ def terms_of_scales(
         # An argument of its own, whose gradient couples the classes. It nearly cancels with the
         # gradients of the classes, so all of them are added up before rounding to the logits' type.
         inputs = inputs.astype(prior.jitter.dtype)
-        total = log_total(zeroed(inputs, maps.pixel_weights))
+        total = LogTotal(
+            *(zeroed(part[..., None], maps.pixel_weights)[..., 0] for part in log_total(inputs))
+        )
     return _streaming(scales, report, inputs, targets, total, rest, prior)
 
 
