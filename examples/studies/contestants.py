@@ -68,7 +68,7 @@ GROUPS = {
                "rmi-0.01-weighted", "rmi-0.1-sigmoid"),
     "doses": ("rmi-0.01", "rmi", "rmi-0.03", "rmi-0.1", "rmi-1", "rmi-0.01-scales", *DOSES),
     "rare": ("ce", "ce-weighted", "ce-dice", "rmi", "rmi-0.01", "rmi-0.1", "rmi-0.1-sigmoid",
-             "sigmoid, anchor 0"),
+             "sigmoid, anchor 0", "rmi-0.01-weighted"),
 }  # fmt: skip
 
 
