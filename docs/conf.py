@@ -10,13 +10,12 @@ extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
-    "sphinx.ext.doctest",
+    "sphinx.ext.doctest",  # shows `testcode`; tests/project/test_docs.py runs it
     "sphinx.ext.mathjax",
     "sphinx_copybutton",
 ]
 exclude_patterns = ["_build"]
 
-# Blocks of code are run by tests/project/test_docs.py.
 myst_enable_extensions = ["amsmath", "colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 

@@ -62,7 +62,7 @@ def _log_total_jvp(primals, tangents):
     total = log_total(logits)
     # Computed from the log-sum again, so that the backward pass keeps no array of exponentials.
     probs = normalized(logits, total)
-    # As in `sigmoid`. An infinite logit makes NaN here as well.
+    # As in `sigmoid`. A logit of +inf, or -inf for all classes, makes NaN here as well.
     probs = jnp.where(jnp.isfinite(total.log_sum)[..., None], probs, 0)
     return total, LogTotal(jnp.zeros_like(total.largest), jnp.sum(probs * tangent, axis=-1))
 

@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 from rmi_jax import checks, ranges
 from rmi_jax.dtypes import Array, compute_dtype
 from rmi_jax.options import Factor, RegionOptions, read_where, region_options
-from rmi_jax.terms import mutual_information, region_loss, region_terms
+from rmi_jax.terms import has_entropy, mutual_information, region_loss, region_terms
 
 
 def region_information_loss(
@@ -165,7 +165,8 @@ def region_mutual_information(
         implementation=implementation,
     )
     terms = region_terms(*maps, options)
-    return mutual_information(terms.information, terms.entropy, normalize=normalize)
+    varies = has_entropy(terms, options.scale_weights)
+    return mutual_information(terms.information, terms.entropy, varies, normalize=normalize)
 
 
 def _read(

@@ -86,7 +86,7 @@ def _loss_parts(
     entropy: jax.Array, rmi: jax.Array, terms: Terms, scale_weights: jax.Array
 ) -> LossParts:
     assert terms.unanchored is not None  # as the terms were asked for with a report
-    varies = has_entropy(terms.entropy)
+    varies = has_entropy(terms, scale_weights)
     images = jnp.sum(varies, axis=0)
 
     def over_images(values):
@@ -97,7 +97,7 @@ def _loss_parts(
     return LossParts(
         jnp.mean(entropy, axis=0),
         jnp.mean(rmi, axis=0),
-        over_images(mutual_information(terms.unanchored, terms.entropy, normalize=True)),
+        over_images(mutual_information(terms.unanchored, terms.entropy, varies, normalize=True)),
         over_images(terms.slope / jnp.where(total > 0, total, 1)),
         images,
     )

@@ -54,16 +54,22 @@ def region_loss(terms: Terms, options: RegionOptions, *, zero_floor: bool) -> ja
     return terms.information + floor
 
 
-def has_entropy(entropy: jax.Array) -> jax.Array:
+def has_entropy(terms: Terms, scale_weights: jax.Array) -> jax.Array:
     """Whether there is more to explain than rounding, which a share of it would show as noise.
 
     True for a NaN, which is to be seen.
     """
-    return ~(entropy <= _UNRESOLVED * jnp.finfo(entropy.dtype).eps)
+    entropy = terms.entropy
+    rounding = jnp.finfo(entropy.dtype).eps * jnp.sum(scale_weights)
+    return ~(entropy <= _UNRESOLVED * rounding)
 
 
-def mutual_information(information: jax.Array, entropy: jax.Array, *, normalize: bool) -> jax.Array:
-    """What the prediction explains of the truth's entropy, in nats or as a share of it."""
-    varies = has_entropy(entropy)
+def mutual_information(
+    information: jax.Array, entropy: jax.Array, varies: jax.Array, *, normalize: bool
+) -> jax.Array:
+    """What the prediction explains of the truth's entropy, in nats or as a share of it.
+
+    0 where the truth does not vary (`has_entropy`).
+    """
     explained = jnp.where(varies, jnp.maximum(entropy - information, 0), 0)
     return explained / jnp.where(varies, entropy, 1) if normalize else explained

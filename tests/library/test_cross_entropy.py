@@ -54,6 +54,28 @@ def test_values_and_gradients(activation, kind, platform, take_choices_of, x64):
     np.testing.assert_allclose(grad, expected_grad, atol=1e-12)
 
 
+@pytest.mark.parametrize("platform", ["cpu", "cuda"])
+@pytest.mark.parametrize("activation", ["sigmoid", "softmax"])
+def test_what_an_ignored_pixel_holds_does_not_matter(activation, platform, take_choices_of):
+    take_choices_of(platform)
+    weights = DATA.weights.astype("float32")
+    weights[0, 3:5], weights[1, 2, 2] = 0, 0
+    labels = np.clip(DATA.labels, 0, 2)
+
+    @quick_jit
+    @jax.value_and_grad
+    def run(logits):
+        values = cross_entropy(logits, jnp.asarray(labels), jnp.asarray(weights), activation, None)
+        return jnp.sum(SCALES * values)
+
+    logits = DATA.logits.astype("float32")
+    expected, expected_grad = run(logits)
+    for held in (np.nan, np.inf, -np.inf):
+        loss, grad = run(np.where(weights[..., None] == 0, np.float32(held), logits))
+        np.testing.assert_array_equal(loss, expected)
+        np.testing.assert_array_equal(grad, expected_grad)
+
+
 @pytest.mark.parametrize("activation", ["sigmoid", "softmax"])
 def test_it_does_not_overflow_before_it_is_divided(activation):
     logits = np.full((2, 6, 5, 2), -1e38, "float32")
