@@ -20,9 +20,8 @@ def sigmoid(logits: jax.Array) -> jax.Array:
 @sigmoid.defjvp
 def _sigmoid_jvp(primals, tangents):
     (logits,), (tangent,) = primals, tangents
-    slope = sigmoid(logits) * sigmoid(-logits)
-    # Of a pixel that counts, NaN is in the loss already; of an ignored one it must not come in.
-    return sigmoid(logits), tangent * jnp.where(jnp.isnan(logits), 0, slope)
+    slope = _unless_nan(sigmoid(logits)) * _unless_nan(sigmoid(-logits))
+    return sigmoid(logits), tangent * slope
 
 
 @jax.custom_jvp
@@ -61,9 +60,7 @@ def _log_total_jvp(primals, tangents):
     (logits,), (tangent,) = primals, tangents
     total = log_total(logits)
     # Computed from the log-sum again, so that the backward pass keeps no array of exponentials.
-    probs = normalized(logits, total)
-    # As in `sigmoid`. A logit of +inf, or -inf for all classes, makes NaN here as well.
-    probs = jnp.where(jnp.isfinite(total.log_sum)[..., None], probs, 0)
+    probs = _unless_nan(normalized(logits, total))
     return total, LogTotal(jnp.zeros_like(total.largest), jnp.sum(probs * tangent, axis=-1))
 
 
@@ -91,6 +88,7 @@ def _lowest(logits: jax.Array) -> jax.Array:
     return jnp.asarray(jnp.finfo(logits.dtype).min, logits.dtype)
 
 
+@jax.custom_jvp
 def normalized(logits: jax.Array, total: LogTotal) -> jax.Array:
     """Softmax probabilities of ``[..., K]`` logits, from the `log_total` of all of them.
 
@@ -98,6 +96,14 @@ def normalized(logits: jax.Array, total: LogTotal) -> jax.Array:
     """
     largest = lax.stop_gradient(total.largest)
     return jnp.exp(_less(logits - largest[..., None], total.log_sum))
+
+
+@normalized.defjvp
+def _normalized_jvp(primals, tangents):
+    (logits, total), (of_logits, of_total) = primals, tangents
+    probs = normalized(logits, total)
+    _, tangent = jax.jvp(_less, (logits, total.log_sum), (of_logits, of_total.log_sum))
+    return probs, _unless_nan(probs) * tangent
 
 
 @jax.custom_jvp
@@ -122,6 +128,15 @@ def _less_jvp(primals, tangents):
     methods = {"tpu": stack} if 1 < classes <= _MOST_ADDITIONS else {}
     repeated = lax.platform_dependent(-of_amount, **methods, default=broadcast)
     return _less(*primals), of_logits + repeated
+
+
+def _unless_nan(slope: jax.Array) -> jax.Array:
+    """A derivative that is 0 where a logit is NaN, or infinite so that there is none.
+
+    Of a pixel that counts, NaN is in the loss already. Of an ignored one the tangent is 0, and the
+    product must be.
+    """
+    return jnp.where(jnp.isnan(slope), 0, slope)
 
 
 @jax.custom_jvp

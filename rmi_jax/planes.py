@@ -9,14 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from rmi_jax.activations import LogTotal, normalized, sigmoid
-from rmi_jax.cells import (
-    cell_probs,
-    cell_targets,
-    cell_weights,
-    position_weights,
-    shift_grid,
-    zeroed,
-)
+from rmi_jax.cells import cell_probs, cell_targets, cell_weights, position_weights, shift_grid
 from rmi_jax.downsampling import cell_counts
 from rmi_jax.geometry import Maps, Scale
 from rmi_jax.halo import owned
@@ -29,7 +22,7 @@ class View(NamedTuple):
     """The maps as one scale sees them; what is here is shared by all classes."""
 
     maps: Maps
-    log_total: LogTotal | None  # of the logits, 0 where ignored, for softmax
+    log_total: LogTotal | None  # of the logits, for softmax
     cell_weights: jax.Array  # [B, *cells]
     sweep: Sweep
     scale: Scale
@@ -137,7 +130,7 @@ def _probs(view: View, inputs: jax.Array, log_total: LogTotal | None) -> jax.Arr
     if scale.activation == "sigmoid":
         probs = sigmoid(probs)
     elif log_total is not None:
-        probs = normalized(zeroed(probs, maps.pixel_weights), log_total)
+        probs = normalized(probs, log_total)
     return shift_grid(cell_probs(probs, maps.pixel_weights, scale), maps.offset, scale.regions)
 
 

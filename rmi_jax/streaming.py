@@ -14,8 +14,7 @@ from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
 from rmi_jax import gaussian, matrices
-from rmi_jax.activations import LogTotal, log_total
-from rmi_jax.cells import zeroed
+from rmi_jax.activations import log_total
 from rmi_jax.centring import Centring, centred
 from rmi_jax.fit import Fit, fit
 from rmi_jax.gaussian import Prior, Terms
@@ -37,9 +36,7 @@ def terms_of_scales(
         # An argument of its own, whose gradient couples the classes. It nearly cancels with the
         # gradients of the classes, so all of them are added up before rounding to the logits' type.
         inputs = inputs.astype(prior.jitter.dtype)
-        total = LogTotal(
-            *(zeroed(part[..., None], maps.pixel_weights)[..., 0] for part in log_total(inputs))
-        )
+        total = log_total(inputs)
     return _streaming(scales, report, inputs, targets, total, rest, prior)
 
 
