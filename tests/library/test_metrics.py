@@ -190,13 +190,14 @@ def run(devices):
 
 def test_a_narrow_number_of_classes():
     predictions, labels = pair((2, 40))
+    narrow: Any = np.uint8(21)
     for count in (
         metrics.confusion_matrix,
         metrics.image_iou,
         partial(metrics.boundary_counts, tolerance=1),
     ):
         np.testing.assert_array_equal(
-            count(predictions, labels, np.uint8(21)), count(predictions, labels, 21)
+            count(predictions, labels, narrow), count(predictions, labels, 21)
         )
 
 
