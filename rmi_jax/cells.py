@@ -19,8 +19,8 @@ _MIN_PROB = 1e-6
 def zeroed(maps: jax.Array, pixel_weights: jax.Array | None) -> jax.Array:
     """Maps ``[B, *S, K]`` that are 0 where pixels are ignored, whatever they hold there.
 
-    To be masked before an activation or a logarithm: 0 times the NaN that they may return is NaN,
-    in the loss or in its gradient.
+    Unless their derivatives are written by hand, activations and logarithms come after it: 0 times
+    the NaN that they may return is NaN, in the loss or in its gradient.
     """
     return maps if pixel_weights is None else jnp.where((pixel_weights > 0)[..., None], maps, 0)
 
