@@ -358,7 +358,7 @@ def test_the_studies_run_and_resume(tmp_path):
 
     def run(*options):
         chosen = ("--tasks", "water", "--losses", "ce", "rmi", "--results", results)
-        return training.run("studies", *chosen, *options)
+        return training.run("studies", *chosen, "--widths", "4", "8", *options)
 
     run("--seeds", "0", "--steps", "2")
     file = results / "water.jsonl"
@@ -380,7 +380,10 @@ def test_the_studies_run_and_resume(tmp_path):
 def test_health_draws_what_it_recorded(study, tmp_path):
     health, data, trainer = study("health"), study("data"), study("trainer")
     task = data.load("water")
-    runs = {n: health.watched(trainer.Settings("water", n, 2), task) for n in health.RUNS}
+    runs = {
+        name: health.watched(trainer.Settings("water", name, 2, widths=(4, 8)), task)
+        for name in health.RUNS
+    }
     lines = runs["rmi-0.01"]["health"]
     assert [line["step"] for line in lines] == [1, 2]
     assert np.shape(lines[0]["slope"]) == (3,)
