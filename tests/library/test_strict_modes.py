@@ -6,6 +6,7 @@ the library with strict promotion.
 
 import contextlib
 import functools
+import gc
 from typing import Any
 
 import jax
@@ -172,10 +173,28 @@ def test_no_step_of_any_function_is_undefined(name):
         call(name, FUNCTIONS[name][0])
 
 
+@contextlib.contextmanager
+def checking_leaks():
+    """`jax.checking_leaks`, which collects garbage after every trace, with little to go through."""
+    gc.collect()
+    gc.freeze()
+    try:
+        with jax.checking_leaks():
+            yield
+    finally:
+        gc.unfreeze()
+
+
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_nothing_leaks_from_a_trace(name):
-    with jax.checking_leaks():
+    with checking_leaks():
         jax.eval_shape(differentiated(name), jax.tree.map(jnp.asarray, FUNCTIONS[name][0]))
+
+
+def test_what_leaks_from_a_trace_is_found():
+    kept = []
+    with checking_leaks(), pytest.raises(Exception, match="Leaked"):
+        jax.eval_shape(lambda x: kept.append(2 * x), jnp.ones(3))
 
 
 # The third class is neither true nor predicted.
