@@ -13,7 +13,6 @@ import numpy as np
 from tqdm import tqdm
 
 from segmentation import hosts, objective, writing
-from segmentation.board import Board
 from segmentation.config import Config
 from segmentation.draw import strip
 from segmentation.evaluation import Evaluation, iou, mean_iou
@@ -44,6 +43,9 @@ class Watch:
         if hosts.is_first():
             # A run that goes on from a checkpoint repeats the steps after it: drop their records.
             writing.write_whole(self.history, "".join(map(line, self.records)))
+            # Here, for tensorboardX imports PyTorch where that is installed, which takes seconds.
+            from segmentation.board import Board
+
             self.board = Board(folder / "tensorboard", step + 1)
         if damaged:
             self.say(f"{self.history}: left out what is no record: line {damaged}")
