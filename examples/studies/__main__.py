@@ -7,8 +7,8 @@ import tyro
 from studies import campaign, contestants, data, rare, records, report, trainer
 
 RESULTS = Path(__file__).parent / "results"
-STEPS = {"isbi": 3000, "drive": 3000, "water": 3000, "camvid": 10000, "land-cover": 3000,
-         "brain": 600}  # fmt: skip
+STEPS = {"isbi": 3000, "drive": 3000, "water": 3000, "camvid": 10000, "camvid-half": 3000,
+         "land-cover": 3000, "brain": 600}  # fmt: skip
 
 
 def main(

@@ -2,8 +2,9 @@
 
 Settings are chosen on the validation part, tables show the test part. `drive`, `isbi` and `camvid`
 are public sets that the reader fetches: `root/drive` holds `training` and `testing`, `root/isbi`
-holds `image` and `label`, `root/camvid` holds `train`, `trainannot` and so on (README.md). `water`,
-`land-cover` and `brain` come with these examples.
+holds `image` and `label`, `root/camvid` holds `train`, `trainannot` and so on (README.md);
+`camvid-half` is the latter at half the resolution. `water`, `land-cover` and `brain` come with
+these examples.
 """
 
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from PIL import Image
 from segmentation import satellite
 from segmentation.dataset import IGNORED
 
-TaskName = Literal["isbi", "drive", "water", "camvid", "land-cover", "brain"]
+TaskName = Literal["isbi", "drive", "water", "camvid", "camvid-half", "land-cover", "brain"]
 NAMES: tuple[TaskName, ...] = get_args(TaskName)
 
 
@@ -60,10 +61,12 @@ def load(name: TaskName, root: Path | None = None, *, fold: int = 0) -> Task:
         return _brain()
     if root is None:
         raise SystemExit(f"{name} needs --root, the folder that holds the folder {name}")
-    folder = Path(root) / name
+    folder = Path(root) / name.removesuffix("-half")
     if not folder.is_dir():
         raise SystemExit(f"{folder}: there is no such folder; README.md says where to get {name}")
-    return {"drive": _drive, "isbi": lambda f: _isbi(f, fold), "camvid": _camvid}[name](folder)
+    if name == "camvid" or name == "camvid-half":
+        return _camvid(name, folder)
+    return _drive(folder) if name == "drive" else _isbi(folder, fold)
 
 
 def isbi_split(fold: int = 0) -> Split:
@@ -159,15 +162,19 @@ CAMVID = (
 )  # fmt: skip
 
 
-def _camvid(folder: Path) -> Task:
+def _camvid(name: Literal["camvid", "camvid-half"], folder: Path) -> Task:
     pictures, labels = [], []
     for part, count in (("train", 367), ("val", 101), ("test", 233)):
         pictures.append(_read(_files(folder / part, "*.png", count)))
         labels.append(_read(_files(folder / f"{part}annot", "*.png", count)))
-    labels = np.concatenate(labels)
+    pictures, labels = np.concatenate(pictures), np.concatenate(labels)
+    if name == "camvid-half":  # means of 2 x 2 pixels; of labels, which have no mean, one of the 4
+        count, height, width, channels = pictures.shape
+        cells = pictures.reshape(count, height // 2, 2, width // 2, 2, channels)
+        pictures, labels = cells.mean(axis=(2, 4), dtype=np.float32), labels[:, ::2, ::2]
     labels = np.where(labels < len(CAMVID), labels, IGNORED)
     split = Split(range(367), range(367, 468), range(468, 701))
-    return _task("camvid", CAMVID, np.concatenate(pictures), labels, split, upright=True)
+    return _task(name, CAMVID, pictures, labels, split, upright=True)
 
 
 def _satellite(name: Literal["water", "land-cover"]) -> Task:
