@@ -6,6 +6,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import miniature
 import numpy as np
 import pytest
 import training
@@ -223,6 +224,29 @@ def test_upright_crops_are_mirrored_and_never_turned(study):
         assert (np.diff(crop[..., 0], axis=0) > 0).all()
         mirrored.add(bool((np.diff(crop[..., 1], axis=1) < 0).all()))
     assert mirrored == {True, False}
+
+
+def test_half_of_camvid_is_means_of_pixels_and_one_of_their_labels(study, tmp_path):
+    data, random = study("data"), np.random.default_rng(0)
+    for part, count in (("train", 367), ("val", 101), ("test", 233)):
+        for number in range(count):
+            name = f"{number:03}.png"
+            picture = random.integers(0, 256, (4, 6, 3), np.uint8)
+            miniature.save(tmp_path / "camvid" / part / name, picture)
+            labels = random.integers(0, 12, (4, 6), np.uint8)
+            miniature.save(tmp_path / "camvid" / f"{part}annot" / name, labels)
+    whole, half = (data.load(name, tmp_path) for name in ("camvid", "camvid-half"))
+    assert half.upright
+    for part in ("train", "validation", "test"):
+        fine, coarse = getattr(whole, part), getattr(half, part)
+        assert set(np.unique(fine.labels)) == {*range(11), data.IGNORED}
+        np.testing.assert_array_equal(coarse.labels, fine.labels[:, ::2, ::2])
+        means = np.mean([fine.images[:, i::2, j::2] for i in (0, 1) for j in (0, 1)], axis=0)
+        # Standardized anew: the same but for a gain and a shift of each channel.
+        for channel in range(3):
+            pair = (means[..., channel].ravel(), coarse.images[..., channel].ravel())
+            assert np.corrcoef(*pair)[0, 1] > 0.99999
+    np.testing.assert_allclose(half.train.images.std(axis=(0, 1, 2)), 1, rtol=1e-3)
 
 
 def test_thinning_erases_objects_from_labels_and_pictures(study):
